@@ -1,0 +1,128 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// maxKeyFile bounds a private key file, in bytes.
+const maxKeyFile = 100 << 10
+
+// answerTime bounds how long an agent may take to list its keys.
+const answerTime = 5 * time.Second
+
+// forward is one id's agent or socket. Exactly one of socket and keys is set.
+type forward struct {
+	socket string
+	keys   agent.Agent
+	raw    bool
+}
+
+// open resolves a configuration. It reads key files, and looks at a socket without connecting.
+func open(c Config) (*forward, error) {
+	paths := c.Paths
+	if len(paths) == 0 || len(paths) == 1 && paths[0] == "" {
+		sock := os.Getenv("SSH_AUTH_SOCK")
+		if sock == "" {
+			return nil, errors.New("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+		}
+		paths = []string{sock}
+	}
+	f := &forward{raw: c.Raw}
+	for _, p := range paths {
+		if f.socket != "" {
+			return nil, errors.New("only single socket allowed")
+		}
+		fi, err := os.Stat(p)
+		if err != nil {
+			return nil, err
+		}
+		if fi.Mode().Type() == os.ModeSocket {
+			f.socket = p
+			continue
+		}
+		if c.Raw {
+			return nil, errors.New("raw mode only supported with socket paths")
+		}
+		if f.keys == nil {
+			f.keys = agent.NewKeyring()
+		}
+		if err := addKey(f.keys, p); err != nil {
+			return nil, err
+		}
+	}
+	if f.socket != "" && f.keys != nil {
+		return nil, errors.New("invalid combination of keys and sockets")
+	}
+	return f, nil
+}
+
+func addKey(ring agent.Agent, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("failed to open %s: %w", path, err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	pem, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return fmt.Errorf("failed to read %s: %w", path, err)
+	}
+	if len(pem) > maxKeyFile {
+		return fmt.Errorf("failed to read %s: more than %d bytes, not a private key", path, maxKeyFile)
+	}
+	key, err := ssh.ParseRawPrivateKey(pem)
+	if locked := (*ssh.PassphraseMissingError)(nil); errors.As(err, &locked) {
+		return fmt.Errorf("failed to parse %s: the key has a passphrase; add it to an agent (ssh-add %s) and forward that", path, path)
+	}
+	if err != nil {
+		return fmt.Errorf("failed to parse %s: %w", path, err)
+	}
+	if err := ring.Add(agent.AddedKey{PrivateKey: key, Comment: path}); err != nil {
+		return fmt.Errorf("failed to add %s to agent: %w", path, err)
+	}
+	return nil
+}
+
+// dial connects to the socket. It is not for keys.
+func (f *forward) dial(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: 2 * time.Second}
+	return d.DialContext(ctx, "unix", f.socket)
+}
+
+// check tells whether the agent answers.
+func (f *forward) check(ctx context.Context) error {
+	if f.keys != nil {
+		return nil
+	}
+	conn, err := f.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // the answer is all that counts
+	if f.raw {
+		return nil // what it speaks is not known
+	}
+	if err := conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if _, err := conn.Write([]byte{0, 0, 0, 1, agentRequestIdentities}); err != nil {
+		return fmt.Errorf("%s: no answer from the agent: %w", f.socket, err)
+	}
+	answer, err := readMessage(conn, make([]byte, 4+maxAgentMessage))
+	if err != nil {
+		return fmt.Errorf("%s: no answer from the agent: %w", f.socket, err)
+	}
+	if answer[4] != agentIdentitiesAnswer {
+		return fmt.Errorf("%s: the agent does not list its keys (message %d)", f.socket, answer[4])
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// waiter hands out the sessions of a list of ids, those that are here first, and each once. One that is away is waited for within
+// the manager's limits, counted from when waiting began.
+type waiter struct {
+	m     *Manager
+	ids   []string
+	tried map[*remote]bool
+	since time.Time
+	timer *time.Timer
+}
+
+func (m *Manager) waiter(ids []string) *waiter {
+	bare := make([]string, len(ids))
+	for i, id := range ids {
+		bare[i] = bareID(id)
+	}
+	return &waiter{m: m, ids: bare, tried: map[*remote]bool{}, since: time.Now()}
+}
+
+// next returns a session that was not handed out yet, nil when none can be expected any more, or the context's cause.
+func (w *waiter) next(ctx context.Context) (*remote, error) {
+	for {
+		r, wait, changed, err := w.look()
+		if r != nil || err != nil {
+			return r, err
+		}
+		if wait <= 0 {
+			return nil, nil
+		}
+		if w.timer == nil {
+			w.timer = time.NewTimer(wait)
+		} else {
+			w.timer.Reset(wait)
+		}
+		select {
+		case <-changed:
+		case <-w.timer.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// look returns the first session that is here, or else how much longer it makes sense to wait and what for.
+func (w *waiter) look() (r *remote, wait time.Duration, changed <-chan struct{}, err error) {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	if w.m.closed {
+		return nil, 0, nil, ErrClosed
+	}
+	now := time.Now()
+	for _, id := range w.ids {
+		if r := w.m.live[id]; r != nil {
+			if !w.tried[r] {
+				w.tried[r] = true
+				return r, 0, nil, nil
+			}
+			continue
+		}
+		limit := w.m.o.Wait
+		// A client that has just left will hardly be back, so its build is told soon. Long after, the same id is a new session's.
+		if left, ok := w.m.gone[id]; ok && w.since.Sub(left) < w.m.o.Wait {
+			limit = w.m.o.Grace
+		}
+		wait = max(wait, w.since.Add(limit).Sub(now))
+	}
+	return nil, wait, w.m.changed, nil
+}
+
+// missing says of each session that is not here whether it never came or left.
+func (w *waiter) missing() string {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	var parts []string
+	for _, id := range w.ids {
+		if w.m.live[id] != nil {
+			continue
+		}
+		if left, ok := w.m.gone[id]; ok && w.since.Sub(left) < w.m.o.Wait {
+			parts = append(parts, fmt.Sprintf("session %s is over", id))
+		} else {
+			parts = append(parts, fmt.Sprintf("session %s did not arrive within %s", id, w.m.o.Wait))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (w *waiter) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
