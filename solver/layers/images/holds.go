@@ -1,0 +1,169 @@
+package images
+
+import (
+	"context"
+	"errors"
+
+	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/layers"
+	bolt "go.etcd.io/bbolt"
+)
+
+// The store's own buckets beside containerd's.
+var (
+	// bucketHeld lists the digests that layers are, or are about to be, held for. A digest is entered before the layers are
+	// taken and leaves after they were given back, so whatever a crash interrupts is found at the next start.
+	bucketHeld = []byte("slipway.held")
+	// bucketLayers maps the diffID of an image's layer to its id in the layer store. The two differ for directory layers.
+	bucketLayers = []byte("slipway.layers")
+)
+
+// owner is the name under which the layer store holds an image's layers.
+func owner(d digest.Digest) string { return "image:" + d.String() }
+
+// hold takes hold of refs for the image with target digest d, in place of what was held for it.
+func (s *Store) hold(ctx context.Context, d digest.Digest, refs []*layers.Ref) error {
+	if s.layers == nil || len(refs) == 0 {
+		return nil
+	}
+	stack := s.layers.Stack(refs...)
+	err := s.bolt.Update(func(tx *bolt.Tx) error {
+		held, err := tx.CreateBucketIfNotExists(bucketHeld)
+		if err != nil {
+			return err
+		}
+		ids, err := tx.CreateBucketIfNotExists(bucketLayers)
+		if err != nil {
+			return err
+		}
+		for _, l := range stack.Layers() {
+			if l.DiffID == "" {
+				continue
+			}
+			if err := ids.Put([]byte(l.DiffID), []byte(l.ID)); err != nil {
+				return err
+			}
+		}
+		return held.Put([]byte(d), []byte{})
+	})
+	if err == nil {
+		err = s.layers.Hold(ctx, owner(d), stack)
+	}
+	return errors.Join(err, stack.Release())
+}
+
+// unholdUnnamed gives the layers of d back if no name refers to it any more.
+func (s *Store) unholdUnnamed(ctx context.Context, d digest.Digest) error {
+	if s.layers == nil {
+		return nil
+	}
+	named, err := s.digests(ctx)
+	if err != nil || named[d] {
+		return err
+	}
+	return s.unhold(ctx, d)
+}
+
+func (s *Store) unhold(ctx context.Context, d digest.Digest) error {
+	if err := s.layers.Drop(ctx, owner(d)); err != nil && !errors.Is(err, layers.ErrNotFound) {
+		return err
+	}
+	return s.bolt.Update(func(tx *bolt.Tx) error {
+		if b := tx.Bucket(bucketHeld); b != nil {
+			return b.Delete([]byte(d))
+		}
+		return nil
+	})
+}
+
+func (s *Store) heldDigests() ([]digest.Digest, error) {
+	var out []digest.Digest
+	err := s.bolt.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketHeld)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, _ []byte) error {
+			out = append(out, digest.Digest(k))
+			return nil
+		})
+	})
+	return out, err
+}
+
+// layerID returns the id that an image's layer had in the layer store, or its diffID where nothing else is known.
+func (s *Store) layerID(d digest.Digest) (id layers.ID, err error) {
+	id = layers.ID(d)
+	err = s.bolt.View(func(tx *bolt.Tx) error {
+		if b := tx.Bucket(bucketLayers); b != nil {
+			if v := b.Get([]byte(d)); v != nil {
+				id = layers.ID(v)
+			}
+		}
+		return nil
+	})
+	return id, err
+}
+
+// pin takes hold of the layer with a diffID: layers.ErrNotFound if the layer store has none.
+func (s *Store) pin(ctx context.Context, d digest.Digest) (*layers.Ref, error) {
+	if s.layers == nil {
+		return nil, layers.ErrNotFound
+	}
+	r, err := s.layers.Pin(ctx, layers.ID(d))
+	if !errors.Is(err, layers.ErrNotFound) {
+		return r, err
+	}
+	id, err := s.layerID(d)
+	if err != nil {
+		return nil, err
+	}
+	if id == layers.ID(d) {
+		return nil, layers.ErrNotFound
+	}
+	return s.layers.Pin(ctx, id)
+}
+
+// forgetLostLayers removes the entries of layers that the layer store has no more.
+func (s *Store) forgetLostLayers(ctx context.Context) error {
+	if s.layers == nil {
+		return nil
+	}
+	all := map[string]layers.ID{}
+	err := s.bolt.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketLayers)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			all[string(k)] = layers.ID(v)
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	var lost []string
+	for d, id := range all {
+		r, err := s.layers.Pin(ctx, id)
+		switch {
+		case errors.Is(err, layers.ErrNotFound):
+			lost = append(lost, d)
+		case err != nil:
+			return err
+		default:
+			if err := r.Release(); err != nil {
+				return err
+			}
+		}
+	}
+	return s.bolt.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketLayers)
+		for _, d := range lost {
+			if err := b.Delete([]byte(d)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,157 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
+	"github.com/containerd/errdefs"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/solver/layers"
+	bolt "go.etcd.io/bbolt"
+)
+
+// Put creates the name, or moves it to the target. The target and the manifests under it must be in Content; layers need not
+// be. refs are the file systems of the image, one per platform, packed ([layers.Store.Solidify]); they stay the caller's, and
+// the store takes its own hold. Without refs, what is held for the target stays as it is. The image that had the name before
+// becomes dangling unless it has other names. An empty name makes the image dangling from the start, if it has no name yet.
+func (s *Store) Put(ctx context.Context, name string, target ocispecs.Descriptor, refs ...*layers.Ref) error {
+	if err := target.Digest.Validate(); err != nil {
+		return fmt.Errorf("name image %q: %w", name, err)
+	}
+	if err := s.labelChildren(ctx, target); err != nil {
+		return fmt.Errorf("name image %q: %w", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.hold(ctx, target.Digest, refs); err != nil {
+		return fmt.Errorf("keep the layers of image %q: %w", name, err)
+	}
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		return s.rename(boltutil.WithTransaction(ctx, tx), name, target)
+	})
+	if err != nil {
+		err = fmt.Errorf("name image %q: %w", name, err)
+		return errors.Join(err, s.unholdUnnamed(context.WithoutCancel(ctx), target.Digest))
+	}
+	return nil
+}
+
+// rename runs inside one transaction: a crash leaves all of it or nothing.
+func (s *Store) rename(ctx context.Context, name string, target ocispecs.Descriptor) error {
+	all, err := s.images.List(ctx)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		if countDigest(all, target.Digest) > 0 {
+			return nil
+		}
+		name = Dangling(target.Digest)
+	}
+	_, err = s.images.Create(ctx, images.Image{Name: name, Target: target})
+	if errdefs.IsAlreadyExists(err) {
+		err = s.move(ctx, all, name, target)
+	}
+	if err != nil {
+		return err
+	}
+	dangling := Dangling(target.Digest)
+	if name == dangling || !hasName(all, dangling) {
+		return nil
+	}
+	return s.images.Delete(ctx, dangling)
+}
+
+// move gives an existing name to target. all are the images before.
+func (s *Store) move(ctx context.Context, all []Image, name string, target ocispecs.Descriptor) error {
+	old, err := s.images.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if _, err := s.images.Update(ctx, images.Image{Name: name, Target: target}, "target"); err != nil {
+		return err
+	}
+	if old.Target.Digest == target.Digest || countDigest(all, old.Target.Digest) > 1 {
+		return nil
+	}
+	_, err = s.images.Create(ctx, images.Image{Name: Dangling(old.Target.Digest), Target: old.Target, Labels: old.Labels})
+	return err
+}
+
+// Get looks a name up.
+func (s *Store) Get(ctx context.Context, name string) (Image, error) { return s.images.Get(ctx, name) }
+
+// List lists all images, dangling ones too, by name.
+func (s *Store) List(ctx context.Context) ([]Image, error) { return s.images.List(ctx) }
+
+// Delete removes a name. With its last name an image is gone: its layers are given back and its content goes with the next GC.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	image, err := s.images.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := s.images.Delete(ctx, name); err != nil {
+		return fmt.Errorf("delete image %q: %w", name, err)
+	}
+	// The name is gone; a caller who leaves now must not leave layers held for nothing.
+	if err := s.unholdUnnamed(context.WithoutCancel(ctx), image.Target.Digest); err != nil {
+		return fmt.Errorf("give back the layers of image %q: %w", name, err)
+	}
+	return nil
+}
+
+// labelChildren tells the garbage collector what the target refers to. Manifests of other platforms need not be there.
+func (s *Store) labelChildren(ctx context.Context, target ocispecs.Descriptor) error {
+	if _, err := s.content.Info(ctx, target.Digest); err != nil {
+		return err
+	}
+	children := func(ctx context.Context, d ocispecs.Descriptor) ([]ocispecs.Descriptor, error) {
+		if !images.IsManifestType(d.MediaType) && !images.IsIndexType(d.MediaType) {
+			return nil, nil
+		}
+		found, err := images.Children(ctx, s.content, d)
+		if errdefs.IsNotFound(err) {
+			return nil, nil
+		}
+		return found, err
+	}
+	return images.Walk(ctx, images.SetChildrenLabels(s.content, children), target)
+}
+
+// digests returns the targets of all names.
+func (s *Store) digests(ctx context.Context) (map[digest.Digest]bool, error) {
+	all, err := s.images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[digest.Digest]bool, len(all))
+	for _, i := range all {
+		out[i.Target.Digest] = true
+	}
+	return out, nil
+}
+
+func countDigest(all []Image, d digest.Digest) int {
+	n := 0
+	for _, i := range all {
+		if i.Target.Digest == d {
+			n++
+		}
+	}
+	return n
+}
+
+func hasName(all []Image, name string) bool {
+	for _, i := range all {
+		if i.Name == name {
+			return true
+		}
+	}
+	return false
+}

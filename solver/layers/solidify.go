@@ -1,0 +1,108 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/layers/blob"
+	"github.com/slipwaybuild/slipway/solver/layers/fstree"
+)
+
+// Solidify packs every directory layer of r that was not packed yet, each once however many ask, and returns the diffIDs of
+// the stack. Remote layers are not fetched. A packed layer keeps its id; its directory goes when nobody uses it any more.
+func (s *Store) Solidify(ctx context.Context, r *Ref) ([]digest.Digest, error) {
+	done, err := s.begin()
+	if err != nil {
+		return nil, fmt.Errorf("pack layers: %w", err)
+	}
+	defer done()
+	hold, err := s.borrow(r)
+	if err != nil {
+		return nil, fmt.Errorf("pack layers: %w", err)
+	}
+	defer func() { _ = hold.Release() }() // released once, here
+	ids := make([]digest.Digest, len(hold.layers))
+	for i, l := range hold.layers {
+		for ids[i] = s.diffID(l); ids[i] == ""; ids[i] = s.diffID(l) {
+			err := s.packs.do(ctx, l.ID, struct{}{}, func(ctx context.Context, _ *flight[struct{}]) error {
+				return s.solidify(ctx, l.ID)
+			})
+			if err != nil {
+				return nil, fmt.Errorf("pack layer %s: %w", l.ID, err)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// diffID is the digest of a layer whose bytes can be had under it; "" for a directory that must be packed.
+func (s *Store) diffID(l *layer) digest.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.Kind == Directory && l.source() == nil {
+		return ""
+	}
+	return l.DiffID
+}
+
+// solidify packs one directory layer. It runs once for all who wait, so it takes a hold of its own.
+func (s *Store) solidify(ctx context.Context, id ID) error {
+	r, err := s.pin([]ID{id})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Release() }() // released once, here
+	dir := r.layers[0]
+	if s.diffID(dir) != "" {
+		return nil
+	}
+	tree, err := s.LayerTree(ctx, r, 0)
+	if err != nil {
+		return err
+	}
+	res := s.newReservation()
+	defer res.end()
+	b, err := s.newBlob(ctx, res, func(f *os.File, res *reservation) (blob.Summary, error) {
+		return blob.Pack(ctx, &reservingSource{fstree.NewSource(tree), res}, f)
+	})
+	if err != nil {
+		return s.packError(dir, err)
+	}
+	defer b.discard()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if dir.gone {
+		return ErrNotFound
+	}
+	known := s.layers[ID(b.sum.DiffID)]
+	l := known
+	if known == nil || !known.HasBlob {
+		// One that is known by name only, being remote, is its own layer still.
+		if l, err = s.publish(b, ImportOptions{Labels: dir.Labels, Parents: dir.Parents}); err != nil {
+			return err
+		}
+		l.Derived = known == nil
+		s.save(l, true)
+	}
+	dir.setPacked(l)
+	s.save(dir, true)
+	return nil
+}
+
+// packError says of a directory that vanished that it is not found.
+func (s *Store) packError(l *layer, err error) error {
+	if _, serr := os.Lstat(s.at.dir(l.ID)); errors.Is(serr, os.ErrNotExist) && !s.isEmpty(l) {
+		s.loseBytes(l)
+		return errors.Join(ErrNotFound, err)
+	}
+	return err
+}
+
+func (s *Store) isEmpty(l *layer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.Empty
+}
