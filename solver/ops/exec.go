@@ -1,0 +1,194 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/moby/buildkit/solver/pb"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/solver"
+)
+
+// noIndex stands for no input (scratch) and no output in LLB.
+const noIndex = -1
+
+// execOp runs a command.
+type execOp struct {
+	f         *Factory
+	op        *pb.ExecOp
+	resources *pb.LinuxResources
+	platform  ocispecs.Platform
+	name      string
+	// outputs holds the mount of each output.
+	outputs []int
+	// selectors holds, per input, what is read of it; nil for all.
+	selectors []solver.Selector
+}
+
+func (e *execOp) named(name string) { e.name = name }
+
+func (e *execOp) Selector(i int) solver.Selector {
+	if i < 0 || i >= len(e.selectors) || e.selectors[i] == nil {
+		return nil
+	}
+	return e.selectors[i]
+}
+
+func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platform, inputs int) (solver.Op, int, error) {
+	if l.f.exec == nil {
+		return nil, 0, errors.New("exec ops cannot be used here: there is no executor")
+	}
+	if err := checkExec(op, inputs); err != nil {
+		return nil, 0, err
+	}
+	if err := l.checkEntitlements(op); err != nil {
+		return nil, 0, err
+	}
+	outputs, err := execOutputs(op.Mounts)
+	if err != nil {
+		return nil, 0, err
+	}
+	e := &execOp{
+		f:         l.f,
+		op:        op,
+		resources: parsed.meta.GetLinuxResources(),
+		platform:  platform,
+		outputs:   outputs,
+	}
+	if e.selectors, err = execSelectors(l.f, op.Mounts, inputs); err != nil {
+		return nil, 0, err
+	}
+	return e, len(outputs), nil
+}
+
+func checkExec(op *pb.ExecOp, inputs int) error {
+	switch {
+	case op == nil || op.Meta == nil:
+		return errors.New("exec op without meta")
+	case len(op.Meta.Args) == 0:
+		return errors.New("exec op without arguments")
+	case len(op.Mounts) > maxMounts:
+		return fmt.Errorf("%w: %d mounts, the limit is %d", ErrTooLarge, len(op.Mounts), maxMounts)
+	}
+	root := 0
+	for i, m := range op.Mounts {
+		if m == nil {
+			return fmt.Errorf("mount %d is empty", i)
+		}
+		if err := checkMount(m, inputs); err != nil {
+			return fmt.Errorf("mount %q: %w", m.Dest, err)
+		}
+		if m.Dest == pb.RootMount {
+			root++
+		}
+		switch m.MountType {
+		case pb.MountType_TMPFS, pb.MountType_SECRET, pb.MountType_SSH:
+			// They have none; clients leave the field at zero, which would be the first.
+			m.Output = noIndex
+		}
+	}
+	if root != 1 {
+		return fmt.Errorf("exec op with %d root mounts", root)
+	}
+	for _, s := range op.Secretenv {
+		if s.GetID() == "" || s.GetName() == "" {
+			return fmt.Errorf("secret environment variable %q of secret %q: both are needed", s.GetName(), s.GetID())
+		}
+	}
+	for _, d := range op.CdiDevices {
+		if d != nil && !d.Optional {
+			return fmt.Errorf("device %q is required, but CDI devices are not supported", d.Name)
+		}
+	}
+	switch op.Network {
+	case pb.NetMode_UNSET, pb.NetMode_HOST, pb.NetMode_NONE:
+	default:
+		return fmt.Errorf("unknown network mode %d", op.Network)
+	}
+	switch op.Security {
+	case pb.SecurityMode_SANDBOX, pb.SecurityMode_INSECURE:
+	default:
+		return fmt.Errorf("unknown security mode %d", op.Security)
+	}
+	return nil
+}
+
+func checkMount(m *pb.Mount, inputs int) error {
+	if m.Input < noIndex || m.Input >= int64(inputs) {
+		return fmt.Errorf("input %d of an op with %d", m.Input, inputs)
+	}
+	if m.Output < noIndex {
+		return fmt.Errorf("output %d", m.Output)
+	}
+	if m.Dest == "" {
+		return errors.New("no destination")
+	}
+	switch m.MountType {
+	case pb.MountType_BIND, pb.MountType_CACHE, pb.MountType_TMPFS, pb.MountType_SECRET, pb.MountType_SSH:
+	default:
+		return fmt.Errorf("unknown mount type %d", m.MountType)
+	}
+	if path.Clean(m.Dest) == pb.RootMount && (m.MountType != pb.MountType_BIND || m.Dest != pb.RootMount) {
+		return fmt.Errorf("a mount of type %s cannot be the root", m.MountType)
+	}
+	if m.ContentCache == pb.MountContentCache_ON && !contentSafe(m) {
+		return errors.New("invalid mount cache content: what the step writes would become a result")
+	}
+	return nil
+}
+
+// outputOf is the output a mount gives. Clients leave it at zero for mounts that cannot give any.
+func outputOf(m *pb.Mount) int64 {
+	switch m.MountType {
+	case pb.MountType_BIND, pb.MountType_CACHE:
+		return m.Output
+	}
+	return noIndex
+}
+
+// execOutputs maps outputs to mounts. Numbers must be dense: a result is found by its index.
+func execOutputs(mounts []*pb.Mount) ([]int, error) {
+	byOutput := map[int64]int{}
+	for i, m := range mounts {
+		o := outputOf(m)
+		if o == noIndex {
+			continue
+		}
+		if _, ok := byOutput[o]; ok {
+			return nil, fmt.Errorf("two mounts give output %d", o)
+		}
+		byOutput[o] = i
+	}
+	out := make([]int, len(byOutput))
+	for o, i := range byOutput {
+		if o >= int64(len(out)) {
+			return nil, fmt.Errorf("output %d of an op with %d", o, len(out))
+		}
+		out[o] = i
+	}
+	return out, nil
+}
+
+func (l *Loader) checkEntitlements(op *pb.ExecOp) error {
+	if op.Network == pb.NetMode_HOST && !slices.Contains(l.o.Entitlements, "network.host") {
+		return &EntitlementError{Name: "network.host"}
+	}
+	if op.Security == pb.SecurityMode_INSECURE && !slices.Contains(l.o.Entitlements, "security.insecure") {
+		return &EntitlementError{Name: "security.insecure"}
+	}
+	return nil
+}
+
+// contentSafe says whether the input of a mount may enter the key by the content of what is mounted alone. It may not where
+// what the step writes becomes a result together with what was not mounted.
+func contentSafe(m *pb.Mount) bool {
+	return outputOf(m) == noIndex || m.Readonly
+}
+
+// byContent says whether a mount's input enters the key by its content. The root does not: digesting a whole root file system
+// costs more than it saves. A read-only mount that is given on as an output neither: the result is the whole input.
+func byContent(m *pb.Mount) bool {
+	return contentSafe(m) && outputOf(m) == noIndex && m.Dest != pb.RootMount && m.ContentCache != pb.MountContentCache_OFF
+}
