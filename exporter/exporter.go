@@ -1,0 +1,54 @@
+// Package exporter writes what a build made. An [Exporter] is made for one output of one build by the [Factory] registered
+// under the output's type; it is handed the layers and configs and answers with what clients want to know.
+package exporter
+
+import (
+	"context"
+
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/solver/layers"
+	"github.com/slipwaybuild/slipway/solver/progress"
+)
+
+// Factory checks the attributes of an output and makes its exporter, before the build starts. What it needs of the engine it
+// was constructed with. id is the output's number in the request: clients with several outputs are told it.
+type Factory func(id int, attrs map[string]string) (Exporter, error)
+
+// Exporter writes one output. Export is called once.
+type Exporter interface {
+	// Name is shown as the name of the step, "exporting to image".
+	Name() string
+	// Export writes the input and returns the response, with keys as BuildKit names them ("containerimage.digest", …). The
+	// input stays the caller's and is valid until Export returns.
+	Export(ctx context.Context, in Input, p progress.Writer) (map[string]string, error)
+}
+
+// Input is what a build made.
+type Input struct {
+	// Platforms holds one entry per platform, at least one, in the order asked for.
+	Platforms []Platform
+	// MultiPlatform says that the client asked for an index or per-platform directories even if there is one platform.
+	MultiPlatform bool
+	// Metadata is the frontend's, with keys as BuildKit's exptypes name them, without the per-platform ones above.
+	Metadata map[string][]byte
+	// Sessions are those of the build.
+	Sessions *session.Group
+	// Fetcher brings the bytes of lazy layers.
+	Fetcher layers.Fetcher
+	// SourceDateEpoch is in seconds; nil if none was asked for.
+	SourceDateEpoch *int64
+}
+
+// Platform is the result for one platform.
+type Platform struct {
+	// ID is how the frontend names it, "linux/amd64".
+	ID       string
+	Platform ocispecs.Platform
+	// Ref is the file system; an empty stack for none. The caller's.
+	Ref *layers.Ref
+	// Config is the image config the frontend made, nil for raw LLB.
+	Config []byte
+	// BaseConfig is the config of the base image, for inline cache and annotations; may be nil.
+	BaseConfig []byte
+}

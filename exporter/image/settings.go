@@ -1,0 +1,51 @@
+package image
+
+import (
+	"github.com/slipwaybuild/slipway/exporter/attrs"
+	"github.com/slipwaybuild/slipway/exporter/compression"
+	"github.com/slipwaybuild/slipway/exporter/manifest"
+)
+
+// settings are the attributes of the output. Attributes nobody knows are no error: clients send those of other engines.
+type settings struct {
+	names             attrs.Names
+	push, byDigest    bool
+	insecure          bool
+	store             bool
+	canonical         bool
+	danglingPrefix    string
+	danglingEmptyOnly bool
+	manifest          manifest.Options
+}
+
+func parse(a map[string]string) (s settings, err error) {
+	s.danglingPrefix = a["dangling-name-prefix"]
+	if s.names, err = attrs.ParseNames(a); err != nil {
+		return s, err
+	}
+	for key, to := range map[string]struct {
+		value    *bool
+		fallback bool
+	}{
+		"push":              {&s.push, false},
+		"push-by-digest":    {&s.byDigest, false},
+		"registry.insecure": {&s.insecure, false},
+		"store":             {&s.store, true},
+		"name-canonical":    {&s.canonical, false},
+		// The misspelling is the wire's.
+		"danging-name-empty-only": {&s.danglingEmptyOnly, false},
+	} {
+		if *to.value, err = attrs.Bool(a, key, to.fallback); err != nil {
+			return s, err
+		}
+	}
+	// Nobody reads a compressed layer before it leaves this host.
+	fallback := compression.Uncompressed
+	if s.push {
+		fallback = compression.Gzip
+	}
+	s.manifest, err = manifest.ParseOptions(a, fallback)
+	// What the registry has stays there.
+	s.manifest.KeepRemote = true
+	return s, err
+}

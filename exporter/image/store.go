@@ -1,0 +1,93 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/distribution/reference"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/exporter/manifest"
+	"github.com/slipwaybuild/slipway/solver/layers"
+	"github.com/slipwaybuild/slipway/solver/progress"
+)
+
+// keep writes the small content into the store and gives the image its names, which it returns with those added that clients
+// are told. Layers stay where they are.
+func (x *image) keep(ctx context.Context, in exporter.Input, img *manifest.Image, names []string, p progress.Writer) ([]string, error) {
+	if err := x.writeAll(ctx, img, p); err != nil {
+		return nil, err
+	}
+	var refs []*layers.Ref
+	for _, platform := range in.Platforms {
+		refs = append(refs, platform.Ref)
+	}
+	put := func(name string) error { return x.Images.Put(ctx, name, img.Desc, refs...) }
+	for _, name := range names {
+		if canonical := canonicalName(name, img.Desc.Digest); x.canonical && canonical != "" {
+			if err := put(canonical); err != nil {
+				return nil, err
+			}
+		}
+		if err := step(p, "naming to "+name, func() error { return put(name) }); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case x.danglingPrefix != "" && (len(names) == 0 || !x.danglingEmptyOnly):
+		dangling := x.danglingPrefix + "@" + img.Desc.Digest.String()
+		return append(slices.Clone(names), dangling), put(dangling)
+	case len(names) == 0:
+		return nil, put("")
+	}
+	return names, nil
+}
+
+// canonicalName is the repository with the digest; empty if the name has one.
+func canonicalName(name string, d digest.Digest) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil || strings.Contains(name, "@") {
+		return ""
+	}
+	return reference.TrimNamed(named).String() + "@" + d.String()
+}
+
+func (x *image) writeAll(ctx context.Context, img *manifest.Image, p progress.Writer) error {
+	for _, b := range img.Blobs {
+		if b.Data == nil {
+			continue
+		}
+		what := "exporting manifest "
+		switch {
+		case b.Children == nil && x.moby:
+			what = "writing image "
+		case b.Children == nil:
+			what = "exporting config "
+		case img.Index && b.Desc.Digest == img.Desc.Digest:
+			what = "exporting manifest list "
+		}
+		err := step(p, what+b.Desc.Digest.String(), func() error { return write(ctx, x.Images.Content(), b) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts a config, manifest or index into the content store, with the references that keep what it names from being
+// collected.
+func write(ctx context.Context, store content.Store, b manifest.Blob) error {
+	labels := map[string]string{}
+	for i, child := range b.Children {
+		labels[fmt.Sprintf("containerd.io/gc.ref.content.%d", i)] = child.String()
+	}
+	err := content.WriteBlob(ctx, store, "export-"+b.Desc.Digest.String(), bytes.NewReader(b.Data), b.Desc, content.WithLabels(labels))
+	if err != nil {
+		return fmt.Errorf("store %s: %w", b.Desc.Digest, err)
+	}
+	return nil
+}
