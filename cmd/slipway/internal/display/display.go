@@ -1,0 +1,99 @@
+// Package display shows a build's progress, drawn by BuildKit's progressui.
+package display
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/progress/progressui"
+)
+
+// Modes are the values of --progress.
+var modes = []string{"auto", "tty", "plain", "quiet", "rawjson", "none"}
+
+// Check refuses a mode that does not exist.
+func Check(mode string) error {
+	for _, m := range modes {
+		if m == mode {
+			return nil
+		}
+	}
+	return fmt.Errorf("invalid progress mode %q: use auto, tty, plain, quiet or rawjson", mode)
+}
+
+// Summary is what the viewer of a build's progress remembers of it.
+type Summary struct {
+	Warnings []client.VertexWarning
+}
+
+// Follow reads the build's progress to its end and draws it on out. It never holds the build up: the daemon keeps the story.
+func Follow(ctx context.Context, ctl controlapi.ControlClient, ref, mode, title string, out *os.File) (*Summary, error) {
+	stream, err := ctl.Status(ctx, &controlapi.StatusRequest{Ref: ref})
+	if err != nil {
+		return nil, fmt.Errorf("follow the build: %w", err)
+	}
+	statuses := make(chan *client.SolveStatus)
+	var readErr error
+	go func() {
+		defer close(statuses)
+		readErr = read(ctx, stream, statuses)
+	}()
+	summary, err := draw(ctx, statuses, mode, title, out)
+	// What is drawn no more is read on, so that the reader ends.
+	for range statuses {
+	}
+	return summary, errors.Join(err, readErr)
+}
+
+func read(ctx context.Context, stream controlapi.Control_StatusClient, statuses chan<- *client.SolveStatus) error {
+	for {
+		res, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("follow the build: %w", err)
+		}
+		select {
+		case statuses <- client.NewSolveStatus(res):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func draw(ctx context.Context, statuses chan *client.SolveStatus, mode, title string, out *os.File) (*Summary, error) {
+	switch mode {
+	case "rawjson":
+		return &Summary{}, rawJSON(statuses, out)
+	case "quiet":
+		return &Summary{}, quiet(statuses, out)
+	}
+	opts := []progressui.DisplayOpt{}
+	if title != "" {
+		opts = append(opts, progressui.WithPhase(title))
+	}
+	d, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), opts...)
+	if err != nil {
+		return nil, err
+	}
+	// The display outlives a cancelled build by what the daemon still says about its end.
+	warnings, err := d.UpdateFrom(context.WithoutCancel(ctx), statuses)
+	return &Summary{Warnings: warnings}, err
+}
+
+func rawJSON(statuses <-chan *client.SolveStatus, out io.Writer) error {
+	enc := json.NewEncoder(out)
+	for s := range statuses {
+		if err := enc.Encode(s); err != nil {
+			return fmt.Errorf("write progress: %w", err)
+		}
+	}
+	return nil
+}

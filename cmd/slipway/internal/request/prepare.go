@@ -1,0 +1,132 @@
+package request
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/auth"
+	"github.com/slipwaybuild/slipway/session/filesync"
+	"github.com/slipwaybuild/slipway/session/secrets"
+	"github.com/slipwaybuild/slipway/session/ssh"
+	"github.com/slipwaybuild/slipway/session/upload"
+)
+
+// Frontend is the frontend that reads Dockerfiles.
+const Frontend = "dockerfile.v0"
+
+// Prepared is a build that is ready to be sent.
+type Prepared struct {
+	// Solve lacks the session's id only when it was made; see [Prepare].
+	Solve *controlapi.SolveRequest
+	// Session offers what the build may ask of the client. The caller runs and closes it.
+	Session *session.Session
+	// Outputs are in the order of their exporter ids.
+	Outputs []Output
+}
+
+// Prepare checks the flags and gathers what the build needs of this host. Nothing has been sent when it returns; reading a
+// context from stdin goes on while the build runs.
+func Prepare(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) (*Prepared, error) {
+	outputs, err := parseOutputs(o, stdout)
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := frontendAttrs(o)
+	if err != nil {
+		return nil, err
+	}
+	src, err := findContext(o, stdin)
+	if err != nil {
+		return nil, err
+	}
+	for _, arg := range o.BuildContexts {
+		if err := src.addNamed(arg); err != nil {
+			return nil, err
+		}
+	}
+	maps.Copy(attrs, src.attrs)
+	s := session.New(session.Options{SharedKey: src.key})
+	if err := offer(ctx, s, o, src, outputs, attrs); err != nil {
+		return nil, err
+	}
+	cacheFrom, err := cacheEntries("cache-from", o.CacheFrom)
+	if err != nil {
+		return nil, err
+	}
+	cacheTo, err := cacheEntries("cache-to", o.CacheTo)
+	if err != nil {
+		return nil, err
+	}
+	solve := &controlapi.SolveRequest{
+		Ref:           session.NewID(),
+		Session:       s.ID(),
+		Frontend:      Frontend,
+		FrontendAttrs: attrs,
+		Entitlements:  entitlements(o),
+		Cache:         &controlapi.CacheOptions{Imports: cacheFrom, Exports: cacheTo},
+	}
+	for _, out := range outputs {
+		solve.Exporters = append(solve.Exporters, &controlapi.Exporter{Type: out.Type, Attrs: out.Attrs})
+	}
+	return &Prepared{Solve: solve, Session: s, Outputs: outputs}, nil
+}
+
+// offer puts the attachables on the session.
+func offer(ctx context.Context, s *session.Session, o Options, src *sources, outputs []Output, attrs map[string]string) error {
+	s.Allow(auth.New(auth.Options{}))
+	s.Allow(filesync.NewProvider(src.dirs, filesync.ProviderOptions{}))
+	targets := map[int]filesync.Target{}
+	for i, out := range outputs {
+		if out.Target != nil {
+			targets[i] = *out.Target
+		}
+	}
+	if len(targets) > 0 {
+		s.Allow(filesync.NewTarget(targets))
+	}
+	if len(o.Secrets) > 0 {
+		sources, err := secrets.ParseAll(o.Secrets)
+		if err != nil {
+			return err
+		}
+		a, err := secrets.New(sources)
+		if err != nil {
+			return err
+		}
+		s.Allow(a)
+	}
+	if len(o.SSH) > 0 {
+		configs, err := ssh.ParseAll(o.SSH)
+		if err != nil {
+			return err
+		}
+		a, err := ssh.New(ctx, configs)
+		if err != nil {
+			return err
+		}
+		s.Allow(a)
+	}
+	if src.upload != nil {
+		up := upload.New()
+		attrs["context"] = up.Add(io.NopCloser(src.upload))
+		s.Allow(up)
+	}
+	return nil
+}
+
+// cacheEntries reads --cache-from and --cache-to. A bare reference is an image's.
+func cacheEntries(flag string, list []string) ([]*controlapi.CacheOptionsEntry, error) {
+	var entries []*controlapi.CacheOptionsEntry
+	for _, s := range list {
+		e, err := cacheEntry(s)
+		if err != nil {
+			return nil, fmt.Errorf("--%s %s: %w", flag, s, err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}

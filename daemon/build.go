@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/frontend"
+	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/ops"
+	"github.com/slipwaybuild/slipway/solver/progress"
+)
+
+// Build runs a build to its end: solves it, writes its outputs, and returns what clients learn. Cancelling ctx cancels the
+// build, and only it. Errors carry gRPC codes and the source lines of the step that failed.
+func (e *Engine) Build(ctx context.Context, r Request) (_ *Response, err error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	entitlements, err := e.grant(r.Entitlements)
+	if err != nil {
+		return nil, err
+	}
+	journal, err := e.builds.start(r.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if endErr := e.builds.end(r.Ref); endErr != nil {
+			e.log.Warn("close journal of build", "ref", r.Ref, "error", endErr)
+		}
+	}()
+	began := time.Now()
+	e.log.Info("build begins", "ref", r.Ref, "frontend", r.Frontend)
+	defer func() {
+		e.log.Info("build ends", "ref", r.Ref, "took", time.Since(began).Round(time.Millisecond), "error", err)
+	}()
+	exporters, err := e.exportersFor(r.Outputs)
+	if err != nil {
+		return nil, err
+	}
+	b := e.newBuild(r, journal, entitlements)
+	defer func() {
+		if closeErr := b.close(); closeErr != nil {
+			e.log.Warn("close build", "ref", r.Ref, "error", closeErr)
+		}
+		e.settle()
+	}()
+	return b.run(ctx, r, exporters)
+}
+
+// grant checks that the daemon allows what the client allows.
+func (e *Engine) grant(asked []string) ([]string, error) {
+	for _, name := range asked {
+		switch name {
+		case "network.host", "security.insecure":
+			if !slices.Contains(e.entitlements, name) {
+				return nil, fmt.Errorf("%w: granting entitlement %s is not allowed by build daemon configuration", ErrInvalidRequest, name)
+			}
+		default:
+			return nil, fmt.Errorf("%w: unknown entitlement %q", ErrInvalidRequest, name)
+		}
+	}
+	return asked, nil
+}
+
+func (e *Engine) exportersFor(outputs []Output) ([]exporter.Exporter, error) {
+	var list []exporter.Exporter
+	for i, out := range outputs {
+		x, err := e.exporters.New(out.Type, i, maps.Clone(out.Attrs))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}
+
+// build is one build while it runs.
+type build struct {
+	engine   *Engine
+	ref      string
+	sessions *session.Group
+	sink     progress.Sink
+	solver   *solver.Build
+	loader   *ops.Loader
+	refs     references
+}
+
+func (e *Engine) newBuild(r Request, sink progress.Sink, entitlements []string) *build {
+	group := e.sessions.Group(r.Sessions...)
+	b := &build{engine: e, ref: r.Ref, sessions: group, sink: sink}
+	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Sink: sink})
+	b.loader = e.factory.NewLoader(ops.LoadOptions{Entitlements: entitlements, Solve: b.solveNested})
+	return b
+}
+
+// close gives back what the build holds. What other builds wait for goes on.
+func (b *build) close() error {
+	return errors.Join(b.refs.release(), b.solver.Close())
+}
+
+func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporter) (*Response, error) {
+	res, err := b.solve(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if r.FrontendAttrs["requestid"] != "" {
+		return &Response{Exporter: subrequestAnswer(res)}, nil
+	}
+	in, err := b.exportInput(ctx, r, res)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := b.export(ctx, exporters, in)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{Exporter: answer}, nil
+}
+
+// solve asks the frontend, or loads the definition.
+func (b *build) solve(ctx context.Context, r Request) (*frontend.Result, error) {
+	if r.Frontend != "" {
+		return b.Frontend(ctx, r.Frontend, frontend.Request{Opts: r.FrontendAttrs, Inputs: r.FrontendInputs, CacheImports: r.CacheImports})
+	}
+	ref, err := b.Solve(ctx, r.Definition, false)
+	if err != nil {
+		return nil, err
+	}
+	return resultOf(ref), nil
+}
+
+// subrequestAnswer is the frontend's answer to a question that is no build, such as its checks.
+func subrequestAnswer(res *frontend.Result) map[string]string {
+	answer := map[string]string{}
+	for k, v := range res.Metadata {
+		answer[k] = string(v)
+	}
+	return answer
+}
+
+// epoch is the time that outputs are clamped to, in seconds, if the client asked for one.
+func epoch(attrs map[string]string) (*int64, error) {
+	v := attrs["build-arg:SOURCE_DATE_EPOCH"]
+	if v == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		// The Dockerfile frontend has words of its own for a value it understands.
+		return nil, nil
+	}
+	return &n, nil
+}

@@ -1,0 +1,65 @@
+package control
+
+import (
+	"context"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	apitypes "github.com/moby/buildkit/api/types"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/dial"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Service is the Control service. What it does not serve yet answers codes.Unimplemented.
+type Service struct {
+	controlapi.UnimplementedControlServer
+
+	engine   *daemon.Engine
+	sessions *session.Manager
+	version  string
+}
+
+// New returns the service; version is what Info says.
+func New(e *daemon.Engine, sessions *session.Manager, version string) *Service {
+	return &Service{engine: e, sessions: sessions, version: version}
+}
+
+// Register puts the service on a server.
+func (s *Service) Register(g *grpc.Server) { controlapi.RegisterControlServer(g, s) }
+
+// Session carries a session inside a stream; it ends with the session.
+func (s *Service) Session(stream controlapi.Control_SessionServer) error {
+	return dial.ServeControl(stream, s.sessions)
+}
+
+// Info names the engine. Clients take it as a sign of life.
+func (s *Service) Info(context.Context, *controlapi.InfoRequest) (*controlapi.InfoResponse, error) {
+	return &controlapi.InfoResponse{BuildkitVersion: s.buildkitVersion()}, nil
+}
+
+func (s *Service) buildkitVersion() *apitypes.BuildkitVersion {
+	return &apitypes.BuildkitVersion{Package: "github.com/slipwaybuild/slipway", Version: s.version}
+}
+
+// ListWorkers describes the one worker there is.
+func (s *Service) ListWorkers(_ context.Context, r *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
+	w := s.engine.Worker()
+	match, err := parseFilter(r.Filter)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	res := &controlapi.ListWorkersResponse{}
+	if match(workerAdaptor(w)) {
+		res.Record = append(res.Record, &apitypes.WorkerRecord{
+			ID:              w.ID,
+			Labels:          w.Labels,
+			Platforms:       pb.PlatformsFromSpec(w.Platforms),
+			BuildkitVersion: s.buildkitVersion(),
+		})
+	}
+	return res, nil
+}

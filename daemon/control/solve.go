@@ -1,0 +1,85 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/slipwaybuild/slipway/daemon"
+	"google.golang.org/grpc/codes"
+)
+
+// Solve runs a build. What is asked for and not served yet is refused, never ignored.
+func (s *Service) Solve(ctx context.Context, r *controlapi.SolveRequest) (*controlapi.SolveResponse, error) {
+	req, err := buildRequest(r)
+	if err != nil {
+		return nil, grpcerrors.WrapCode(err, codes.InvalidArgument)
+	}
+	res, err := s.engine.Build(ctx, req)
+	if err != nil {
+		return nil, withCode(err)
+	}
+	return &controlapi.SolveResponse{ExporterResponse: res.Exporter}, nil
+}
+
+func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
+	req := daemon.Request{
+		Ref:            r.Ref,
+		Frontend:       r.Frontend,
+		FrontendAttrs:  r.FrontendAttrs,
+		FrontendInputs: r.FrontendInputs,
+		Definition:     r.Definition,
+		Entitlements:   r.Entitlements,
+		Outputs:        outputs(r),
+	}
+	if r.Session != "" {
+		req.Sessions = []string{r.Session}
+	}
+	switch {
+	case r.SourcePolicy != nil && len(r.SourcePolicy.Rules) > 0:
+		return req, errors.New("source policies are not supported")
+	case r.ProxyNetwork:
+		return req, errors.New("proxy networks are not supported")
+	}
+	if c := r.Cache; c != nil {
+		if len(c.Exports) > 0 || c.ExportRefDeprecated != "" {
+			return req, errors.New("cache exports are not supported")
+		}
+		for _, im := range c.Imports {
+			req.CacheImports = append(req.CacheImports, gwclient.CacheOptionsEntry{Type: im.Type, Attrs: im.Attrs})
+		}
+	}
+	return req, nil
+}
+
+// outputs reads the list, or the single exporter that clients sent before there was one.
+func outputs(r *controlapi.SolveRequest) []daemon.Output {
+	var list []daemon.Output
+	for _, x := range r.Exporters {
+		list = append(list, daemon.Output{Type: x.Type, Attrs: x.Attrs})
+	}
+	if len(list) == 0 && r.ExporterDeprecated != "" {
+		list = append(list, daemon.Output{Type: r.ExporterDeprecated, Attrs: r.ExporterAttrsDeprecated})
+	}
+	return list
+}
+
+// withCode gives an error the gRPC code that belongs to it.
+func withCode(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return grpcerrors.WrapCode(err, codes.Canceled)
+	case errors.Is(err, context.DeadlineExceeded):
+		return grpcerrors.WrapCode(err, codes.DeadlineExceeded)
+	case errors.Is(err, daemon.ErrInvalidRequest):
+		return grpcerrors.WrapCode(err, codes.InvalidArgument)
+	case errors.Is(err, daemon.ErrBuildExists):
+		return grpcerrors.WrapCode(err, codes.AlreadyExists)
+	case errors.Is(err, daemon.ErrNoBuild):
+		return grpcerrors.WrapCode(err, codes.NotFound)
+	}
+	return fmt.Errorf("failed to solve: %w", err)
+}

@@ -1,0 +1,144 @@
+package control
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/filters"
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/solver/layers"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// DiskUsage lists what is on disk.
+func (s *Service) DiskUsage(ctx context.Context, r *controlapi.DiskUsageRequest) (*controlapi.DiskUsageResponse, error) {
+	match, err := parseFilter(r.Filter)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	list, err := s.engine.Usage(ctx)
+	if err != nil {
+		return nil, withCode(err)
+	}
+	res := &controlapi.DiskUsageResponse{}
+	for _, u := range list {
+		if r.AgeLimit > 0 && time.Since(u.LastUsedAt) < time.Duration(r.AgeLimit) {
+			continue
+		}
+		if match(usageAdaptor(u)) {
+			res.Record = append(res.Record, usageRecord(u))
+		}
+	}
+	return res, nil
+}
+
+// Prune removes what nobody uses, sending a record of each as it goes.
+func (s *Service) Prune(r *controlapi.PruneRequest, stream controlapi.Control_PruneServer) error {
+	match, err := parseFilter(r.Filter)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	var sendErr error
+	err = s.engine.Prune(ctx, layers.PruneOptions{
+		Filter:       func(u layers.Usage) bool { return match(usageAdaptor(u)) },
+		KeepDuration: time.Duration(r.KeepDuration),
+		MaxUsed:      r.MaxUsedSpace,
+		Reserved:     r.ReservedSpace,
+		MinFree:      r.MinFreeSpace,
+		All:          r.All,
+	}, func(u layers.Usage) {
+		if sendErr == nil {
+			if sendErr = stream.Send(usageRecord(u)); sendErr != nil {
+				cancel()
+			}
+		}
+	})
+	if sendErr != nil {
+		return sendErr
+	}
+	if err != nil {
+		return withCode(err)
+	}
+	return nil
+}
+
+func usageRecord(u layers.Usage) *controlapi.UsageRecord {
+	return &controlapi.UsageRecord{
+		ID: u.ID, Parents: u.Parents, Mutable: u.Mutable, InUse: u.InUse, Size: u.Size, Shared: u.Shared,
+		Description: u.Description, RecordType: string(u.Use), UsageCount: int64(u.UsageCount),
+		CreatedAt: timestamppb.New(u.CreatedAt), LastUsedAt: timestamppb.New(u.LastUsedAt),
+	}
+}
+
+// parseFilter reads containerd filters; any of them may match, and none at all matches everything.
+func parseFilter(list []string) (func(filters.Adaptor) bool, error) {
+	var given []string
+	for _, f := range list {
+		if strings.TrimSpace(f) != "" {
+			given = append(given, f)
+		}
+	}
+	if len(given) == 0 {
+		return func(filters.Adaptor) bool { return true }, nil
+	}
+	f, err := filters.ParseAll(given...)
+	if err != nil {
+		return nil, err
+	}
+	return f.Match, nil
+}
+
+func usageAdaptor(u layers.Usage) filters.Adaptor {
+	return filters.AdapterFunc(func(path []string) (string, bool) {
+		if len(path) == 0 {
+			return "", false
+		}
+		switch path[0] {
+		case "id":
+			return u.ID, u.ID != ""
+		case "parents":
+			return strings.Join(u.Parents, ";"), len(u.Parents) > 0
+		case "description":
+			return u.Description, u.Description != ""
+		case "inuse":
+			return flag(u.InUse)
+		case "mutable":
+			return flag(u.Mutable)
+		case "immutable":
+			return flag(!u.Mutable)
+		case "shared":
+			return flag(u.Shared)
+		case "private":
+			return flag(!u.Shared)
+		case "type":
+			return string(u.Use), u.Use != ""
+		}
+		return "", false
+	})
+}
+
+// flag is how filters see a boolean: present or absent.
+func flag(b bool) (string, bool) { return strconv.FormatBool(b), b }
+
+func workerAdaptor(w daemon.Worker) filters.Adaptor {
+	return filters.AdapterFunc(func(path []string) (string, bool) {
+		if len(path) == 0 {
+			return "", false
+		}
+		switch path[0] {
+		case "id":
+			return w.ID, true
+		case "labels":
+			v, ok := w.Labels[strings.Join(path[1:], ".")]
+			return v, ok
+		}
+		return "", false
+	})
+}

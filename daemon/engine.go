@@ -1,0 +1,227 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/platforms"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opentracing/opentracing-go"
+	"github.com/slipwaybuild/slipway/daemon/config"
+	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/frontend"
+	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/cachestore"
+	"github.com/slipwaybuild/slipway/solver/executor"
+	"github.com/slipwaybuild/slipway/solver/layers"
+	"github.com/slipwaybuild/slipway/solver/layers/images"
+	"github.com/slipwaybuild/slipway/solver/ops"
+	"github.com/slipwaybuild/slipway/solver/progress"
+	"github.com/slipwaybuild/slipway/solver/source/registry"
+)
+
+// closeTime bounds how long work that nobody waits for any more may take to end.
+const closeTime = 30 * time.Second
+
+// Options goes with [Open].
+type Options struct {
+	// Config is the daemon's configuration; Root in it is the directory of all state.
+	Config *config.Config
+	// Version is the daemon's own.
+	Version string
+	Logger  *slog.Logger
+	// Tracer makes spans of calls; nil makes none.
+	Tracer opentracing.Tracer
+}
+
+// Engine is the whole of it. All methods are safe for concurrent use.
+type Engine struct {
+	log          *slog.Logger
+	tracer       opentracing.Tracer
+	worker       Worker
+	platform     ocispecs.Platform
+	entitlements []string
+
+	layers    *layers.Store
+	images    *images.Store
+	registry  *registry.Registry
+	cache     *cachestore.Store
+	solver    *solver.Solver
+	sessions  *session.Manager
+	factory   *ops.Factory
+	executor  *executor.Runc
+	fetcher   func(func() *session.Group) layers.Fetcher
+	empty     *layers.Ref // the stack of nothing
+	resolvers map[string]metaResolver
+	frontends map[string]frontend.Frontend
+	exporters *exporter.Registry
+	builds    *builds
+
+	settling sync.WaitGroup // one for every settle under way
+	closers  []closer       // in the order things were opened
+}
+
+type closer struct {
+	what  string
+	close func() error
+}
+
+// Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
+func Open(ctx context.Context, o Options) (_ *Engine, err error) {
+	e := &Engine{log: o.Logger, tracer: o.Tracer, platform: platforms.Normalize(platforms.DefaultSpec())}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	e.entitlements = slices.Clone(o.Config.Entitlements)
+	root := o.Config.Root
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		return nil, fmt.Errorf("make root directory: %w", err)
+	}
+	if err := e.openStores(ctx, o, root); err != nil {
+		return nil, err
+	}
+	e.sessions = session.NewManager(session.ManagerOptions{Logger: o.Logger, Tracer: o.Tracer})
+	e.opened("sessions", e.sessions.Close)
+	if err := e.openExecutor(ctx, o, root); err != nil {
+		return nil, err
+	}
+	if err := e.openSources(root); err != nil {
+		return nil, err
+	}
+	if e.cache, err = cachestore.New(ctx, cachestore.Options{Layers: e.layers, Logger: e.log}); err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
+	e.opened("cache", e.cache.Close)
+	e.solver = solver.New(solver.Options{Store: e.cache, Logger: e.log})
+	e.opened("solver", withTimeout(e.solver.Close))
+	e.openFrontends(o.Config.Frontend)
+	e.openExporters()
+	if e.builds, err = openBuilds(filepath.Join(root, "builds"), keptBuilds(o.Config.History)); err != nil {
+		return nil, err
+	}
+	e.opened("builds", e.builds.close)
+	network := o.Config.Worker.OCI.NetworkMode
+	if network == "" || network == "auto" {
+		network = "host"
+	}
+	e.worker, err = newWorker(root, o.Config.Worker.OCI.Labels, e.layers.Realisation(), network)
+	return e, err
+}
+
+// openStores opens what keeps bytes.
+func (e *Engine) openStores(ctx context.Context, o Options, root string) (err error) {
+	limit, err := diskLimit(root, o.Config.Worker.OCI)
+	if err != nil {
+		return err
+	}
+	e.layers, err = layers.Open(ctx, layers.Options{
+		Root: filepath.Join(root, "layers"), Realisation: o.Config.Slipway.Layers, Limit: limit, Logger: e.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open layer store: %w", err)
+	}
+	e.opened("layer store", e.layers.Close)
+	e.empty = e.layers.Scratch()
+	e.opened("empty layer stack", e.empty.Release)
+	e.images, err = images.Open(ctx, images.Options{Root: filepath.Join(root, "images"), Layers: e.layers, Logger: e.log})
+	if err != nil {
+		return fmt.Errorf("open image store: %w", err)
+	}
+	e.opened("image store", e.images.Close)
+	e.registry, err = registry.New(registry.Options{
+		Hosts: registryHosts(o.Config.Registries), UserAgent: Product + "/" + o.Version, Logger: e.log,
+	})
+	if err != nil {
+		return fmt.Errorf("configure registries: %w", err)
+	}
+	e.opened("registry connections", e.registry.Close)
+	return nil
+}
+
+// openExecutor finds what runs steps. That there is nothing is told to whoever wants to run one, not to who starts the daemon.
+func (e *Engine) openExecutor(ctx context.Context, o Options, root string) (err error) {
+	c := o.Config.Worker.OCI
+	e.executor, err = executor.New(executor.Options{
+		Store: e.layers, Root: filepath.Join(root, "executor"), Binary: c.Binary, MaxParallelism: c.MaxParallelism,
+		NetworkMode: c.NetworkMode, CgroupParent: c.DefaultCgroupParent, ApparmorProfile: c.ApparmorProfile,
+		DNS: executor.DNS{
+			Nameservers: o.Config.DNS.Nameservers, Options: o.Config.DNS.Options, SearchDomains: o.Config.DNS.SearchDomains,
+		},
+		Logger: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.executor.Recover(ctx); err != nil {
+		e.log.Warn("clean up steps of a former daemon", "error", err)
+	}
+	if err := e.executor.Check(ctx); err != nil {
+		e.log.Warn("steps cannot be run", "error", err)
+	}
+	return nil
+}
+
+// settle brings to disk what a build left in memory, while its client is being answered: what was built before a crash is still
+// there after it.
+func (e *Engine) settle() {
+	e.settling.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		if err := errors.Join(e.layers.Flush(ctx), e.cache.Flush(ctx)); err != nil {
+			e.log.Warn("write indexes", "error", err)
+		}
+	})
+}
+
+// opened remembers what to close.
+func (e *Engine) opened(what string, close func() error) {
+	e.closers = append(e.closers, closer{what: what, close: close})
+}
+
+// Close ends everything, last opened first. An error names what did not end well, leaks among it.
+func (e *Engine) Close() error {
+	e.settling.Wait()
+	var errs []error
+	for _, c := range slices.Backward(e.closers) {
+		if err := c.close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", c.what, err))
+		}
+	}
+	e.closers = nil
+	return errors.Join(errs...)
+}
+
+func withTimeout(close func(context.Context) error) func() error {
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		return close(ctx)
+	}
+}
+
+// Sessions holds the daemon's ends of all sessions.
+func (e *Engine) Sessions() *session.Manager { return e.sessions }
+
+// Tracer makes spans; nil if there is none.
+func (e *Engine) Tracer() opentracing.Tracer { return e.tracer }
+
+// Realisation says how layers are realised on this host.
+func (e *Engine) Realisation() string { return e.layers.Realisation() }
+
+// Active counts the builds that run.
+func (e *Engine) Active() int { return e.builds.active() }
+
+// Progress follows a build's story from its beginning, waiting for a build that has not begun. The caller closes the reader.
+func (e *Engine) Progress(ctx context.Context, ref string) (*progress.Reader, error) {
+	return e.builds.follow(ctx, ref)
+}

@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/remotes"
+	distref "github.com/distribution/reference"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/daemon/config"
+	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/exporter/archive"
+	"github.com/slipwaybuild/slipway/exporter/cacheonly"
+	exportimage "github.com/slipwaybuild/slipway/exporter/image"
+	exportlocal "github.com/slipwaybuild/slipway/exporter/local"
+	exporttar "github.com/slipwaybuild/slipway/exporter/tar"
+	"github.com/slipwaybuild/slipway/frontend"
+	"github.com/slipwaybuild/slipway/frontend/dockerfile"
+	"github.com/slipwaybuild/slipway/frontend/gateway"
+	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/solver/ops"
+	"github.com/slipwaybuild/slipway/solver/source"
+	"github.com/slipwaybuild/slipway/solver/source/git"
+	"github.com/slipwaybuild/slipway/solver/source/http"
+	"github.com/slipwaybuild/slipway/solver/source/image"
+	"github.com/slipwaybuild/slipway/solver/source/local"
+	"github.com/slipwaybuild/slipway/solver/source/oci"
+	"github.com/slipwaybuild/slipway/solver/source/registry"
+)
+
+// openSources makes the sources, and the ops that read them.
+func (e *Engine) openSources(root string) (err error) {
+	dir := filepath.Join(root, "sources")
+	images := image.New(image.Options{Images: e.images, Layers: e.layers, Registry: e.registry, Logger: e.log})
+	e.opened("image source", images.Close)
+	layouts := oci.New(oci.Options{Images: e.images, Layers: e.layers, Logger: e.log})
+	locals, err := local.New(local.Options{Store: e.layers, Sessions: e.sessions, Root: filepath.Join(dir, "local"), Logger: e.log})
+	if err != nil {
+		return err
+	}
+	e.opened("local source", withTimeout(locals.Close))
+	repos, err := git.New(git.Options{Store: e.layers, Sessions: e.sessions, Root: filepath.Join(dir, "git"), Logger: e.log})
+	if err != nil {
+		return err
+	}
+	urls, err := http.New(http.Options{Store: e.layers, Sessions: e.sessions, Root: filepath.Join(dir, "http"), Logger: e.log})
+	if err != nil {
+		return err
+	}
+	e.fetcher = images.Fetcher
+	e.resolvers = map[string]metaResolver{
+		"docker-image": e.resolveImage(images),
+		"oci-layout":   e.resolveLayout(layouts),
+		"git":          resolveGit(repos),
+		"http":         resolveHTTP(urls),
+		"https":        resolveHTTP(urls),
+	}
+	e.factory, err = ops.New(ops.Options{
+		Store: e.layers, Executor: e.executor, Sources: []source.Source{images, layouts, locals, repos, urls},
+		Fetcher: images.Fetcher, DefaultPlatform: e.platform, Logger: e.log,
+	})
+	return err
+}
+
+func (e *Engine) resolveImage(images *image.Source) metaResolver {
+	return func(ctx context.Context, env source.Env, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+		o := opt.ImageOpt
+		if o == nil {
+			o = &sourceresolver.ResolveImageOpt{}
+		}
+		if o.AttestationChain || len(o.ResolveAttestations) > 0 {
+			return nil, fmt.Errorf("attestations of images cannot be resolved")
+		}
+		ref := strings.TrimPrefix(op.Identifier, "docker-image://")
+		c, err := images.ResolveConfig(ctx, env, ref, e.platformOf(o.Platform), image.Mode(o.ResolveMode))
+		if err != nil {
+			return nil, err
+		}
+		return &sourceresolver.MetaResponse{
+			Op:    pinnedOp(op, "docker-image://", c.Ref, c.Digest),
+			Image: &sourceresolver.ResolveImageResponse{Digest: c.Digest, Config: c.JSON},
+		}, nil
+	}
+}
+
+func (e *Engine) resolveLayout(layouts *oci.Source) metaResolver {
+	return func(ctx context.Context, env source.Env, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+		o := opt.OCILayoutOpt
+		if o == nil {
+			o = &sourceresolver.ResolveOCILayoutOpt{}
+		}
+		store := o.Store.StoreID
+		if store == "" {
+			store = op.Attrs[pb.AttrOCILayoutStoreID]
+		}
+		c, err := layouts.ResolveConfig(ctx, env, strings.TrimPrefix(op.Identifier, "oci-layout://"), store, e.platformOf(o.Platform))
+		if err != nil {
+			return nil, err
+		}
+		return &sourceresolver.MetaResponse{
+			Op:    op,
+			Image: &sourceresolver.ResolveImageResponse{Digest: c.Digest, Config: c.JSON},
+		}, nil
+	}
+}
+
+// pinnedOp is the op for exactly what was resolved: between this answer and the build a tag may move.
+func pinnedOp(op *pb.SourceOp, scheme, ref string, d digest.Digest) *pb.SourceOp {
+	pinned := op.CloneVT()
+	pinned.Identifier = scheme + ref
+	if named, err := distref.ParseNormalizedNamed(ref); err == nil {
+		if _, ok := named.(distref.Digested); !ok {
+			if canonical, err := distref.WithDigest(named, d); err == nil {
+				pinned.Identifier = scheme + canonical.String()
+			}
+		}
+	}
+	return pinned
+}
+
+func resolveGit(repos *git.Source) metaResolver {
+	return func(ctx context.Context, env source.Env, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+		objects := opt.GitOpt != nil && opt.GitOpt.ReturnObject
+		m, err := repos.Resolve(ctx, env, source.Request{Identifier: op.Identifier, Attrs: op.Attrs}, objects)
+		if err != nil {
+			return nil, err
+		}
+		return &sourceresolver.MetaResponse{Op: op, Git: &sourceresolver.ResolveGitResponse{
+			Checksum: m.Checksum, Ref: m.Ref, CommitChecksum: m.CommitChecksum, CommitObject: m.CommitObject, TagObject: m.TagObject,
+		}}, nil
+	}
+}
+
+func resolveHTTP(urls *http.Source) metaResolver {
+	return func(ctx context.Context, env source.Env, op *pb.SourceOp, _ sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+		m, err := urls.Resolve(ctx, env, source.Request{Identifier: op.Identifier, Attrs: op.Attrs})
+		if err != nil {
+			return nil, err
+		}
+		res := &sourceresolver.ResolveHTTPResponse{Digest: m.Digest, Filename: m.Filename}
+		if !m.LastModified.IsZero() {
+			res.LastModified = &m.LastModified
+		}
+		return &sourceresolver.MetaResponse{Op: op, HTTP: res}, nil
+	}
+}
+
+// frontendCaps are what the bridge can do beyond the least that every frontend needs.
+func frontendCaps() []string {
+	return []string{
+		string(gwpb.CapSolveBase), string(gwpb.CapResolveImage), string(gwpb.CapResolveImageResolveMode),
+		string(gwpb.CapReadFile), string(gwpb.CapReturnResult), string(gwpb.CapReturnMap), string(gwpb.CapReadDir),
+		string(gwpb.CapStatFile), string(gwpb.CapProtoRefArray), string(gwpb.CapReferenceOutput), string(gwpb.CapFrontendInputs),
+		string(gwpb.CapGatewaySolveMetadata), string(gwpb.CapFrontendCaps), string(gwpb.CapGatewayEvaluateSolve),
+		string(gwpb.CapGatewayEvaluate), string(gwpb.CapGatewayWarnings), string(gwpb.CapSourceMetaResolver),
+		string(gwpb.CapImportCaches),
+	}
+}
+
+func (e *Engine) openFrontends(c config.Frontends) {
+	caps := gateway.NewCaps(ops.Caps(), frontendCaps())
+	df := dockerfile.New(caps)
+	e.frontends = map[string]frontend.Frontend{}
+	if on(c.Dockerfile) {
+		e.frontends[dockerfile.Name] = df
+	}
+	if on(c.Gateway) {
+		e.frontends[gateway.Name] = gateway.NewFrontend(df)
+	}
+}
+
+func on(s config.FrontendSwitch) bool { return s.Enabled == nil || *s.Enabled }
+
+func (e *Engine) openExporters() {
+	e.exporters = exporter.NewRegistry()
+	img := exportimage.Options{Layers: e.layers, Images: e.images, Registry: func(s func() *session.Group, insecure bool) remotes.Resolver {
+		return e.registry.Resolver(registry.ResolverOptions{Sessions: s, Insecure: insecure})
+	}}
+	e.exporters.Register(exportimage.New(img, false), exportimage.Type)
+	e.exporters.Register(exportimage.New(img, true), exportimage.TypeMoby)
+	e.exporters.Register(archive.New(e.layers, e.images, archive.TypeOCI), archive.TypeOCI)
+	e.exporters.Register(archive.New(e.layers, e.images, archive.TypeDocker), archive.TypeDocker)
+	e.exporters.Register(exportlocal.New(e.layers), exportlocal.Type)
+	e.exporters.Register(exporttar.New(e.layers), exporttar.Type)
+	e.exporters.Register(cacheonly.New(), cacheonly.Type)
+}
+
+// registryHosts converts the configuration.
+func registryHosts(hosts map[string]config.Registry) map[string]registry.HostConfig {
+	out := map[string]registry.HostConfig{}
+	for name, h := range hosts {
+		c := registry.HostConfig{Mirrors: h.Mirrors, HTTP: h.PlainHTTP, Insecure: h.Insecure, CA: h.RootCAs, TLSConfigDirs: h.TLSConfigDir}
+		for _, k := range h.KeyPairs {
+			c.KeyPairs = append(c.KeyPairs, registry.KeyPair{Key: k.Key, Cert: k.Certificate})
+		}
+		out[name] = c
+	}
+	return out
+}
+
+// keptBuilds is how many stories of finished builds are kept.
+func keptBuilds(c config.History) int {
+	const usual = 50
+	if c.MaxEntries != nil && *c.MaxEntries >= 0 {
+		return int(*c.MaxEntries)
+	}
+	return usual
+}

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+)
+
+// Request is one build, whatever door it came through.
+type Request struct {
+	// Ref is the client's name for the build, unique among those that run.
+	Ref string
+	// Sessions are ids of the client's sessions, the first preferred. A session need not be there yet.
+	Sessions []string
+	// Frontend and FrontendAttrs, or Definition, say what to build.
+	Frontend       string
+	FrontendAttrs  map[string]string
+	FrontendInputs map[string]*pb.Definition
+	Definition     *pb.Definition
+	CacheImports   []gwclient.CacheOptionsEntry
+	// Outputs are where the outcome goes; none keeps it in the cache alone.
+	Outputs []Output
+	// Entitlements are what the client allows; a step gets one only if the daemon's configuration allows it too.
+	Entitlements []string
+}
+
+// Output is one place the outcome goes to. Its position in the request is the exporter id that clients are told.
+type Output struct {
+	Type  string
+	Attrs map[string]string
+}
+
+// Response is what clients learn of a finished build.
+type Response struct {
+	// Exporter holds the answers of all outputs, keys as BuildKit names them.
+	Exporter map[string]string
+}
+
+// maxRef bounds a build's name, in bytes.
+const maxRef = 512
+
+// Errors of requests.
+var (
+	ErrInvalidRequest = errors.New("invalid build request")
+	ErrBuildExists    = errors.New("a build with this ref is running")
+	ErrNoBuild        = errors.New("no such build")
+)
+
+func (r Request) validate() error {
+	switch {
+	case r.Ref == "":
+		return fmt.Errorf("%w: no ref", ErrInvalidRequest)
+	case len(r.Ref) > maxRef:
+		return fmt.Errorf("%w: ref of %d bytes", ErrInvalidRequest, len(r.Ref))
+	case r.Frontend != "" && r.Definition != nil && len(r.Definition.Def) > 0:
+		return fmt.Errorf("%w: both the frontend %q and a definition", ErrInvalidRequest, r.Frontend)
+	case r.Frontend == "" && (r.Definition == nil || len(r.Definition.Def) == 0):
+		return fmt.Errorf("%w: neither a frontend nor a definition", ErrInvalidRequest)
+	}
+	return nil
+}

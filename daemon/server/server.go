@@ -1,0 +1,117 @@
+// Package server runs the daemon's doors: it accepts connections, hands each to the door that speaks its protocol, and ends
+// them all in order.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/opentracing/opentracing-go"
+	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/daemon/control"
+	"github.com/slipwaybuild/slipway/daemon/engineapi"
+	"github.com/slipwaybuild/slipway/daemon/listen"
+	"github.com/slipwaybuild/slipway/session/interceptors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// Limits on what comes from the network before it has a meaning.
+const (
+	maxHeader  = 1 << 20
+	headerTime = 30 * time.Second
+)
+
+// shutdownTime is how long requests may take to end once the daemon stops.
+const shutdownTime = 5 * time.Second
+
+// Options goes with [Run].
+type Options struct {
+	Engine    *daemon.Engine
+	Listeners []net.Listener
+	Version   string
+	// IdleTimeout ends Run when nobody was connected and nothing was built for so long; 0 is never.
+	IdleTimeout time.Duration
+	Logger      *slog.Logger
+	Tracer      opentracing.Tracer
+}
+
+// Run serves until ctx ends or the daemon is idle, then ends all connections and builds and returns. It closes the listeners.
+func Run(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	split := listen.NewSplit(o.Logger)
+	sessions := o.Engine.Sessions()
+	rpc := newGRPC(o)
+	httpServer := &http.Server{
+		Handler: engineapi.New(engineapi.Options{
+			Engine: o.Engine, Sessions: sessions, GRPC: split.HTTP2, Version: o.Version, Logger: o.Logger,
+		}),
+		ReadHeaderTimeout: headerTime,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	conns := &counter{}
+	eg, egCtx := errgroup.WithContext(ctx)
+	for _, l := range o.Listeners {
+		eg.Go(func() error { return split.Serve(egCtx, &countingListener{Listener: l, counter: conns}) })
+	}
+	eg.Go(func() error { return ignoreClosed(rpc.Serve(split.HTTP2)) })
+	eg.Go(func() error { return ignoreClosed(httpServer.Serve(split.HTTP1)) })
+	eg.Go(func() error {
+		leave := waitIdle(egCtx, o.IdleTimeout, func() bool { return conns.value() > 0 || o.Engine.Active() > 0 })
+		if leave {
+			o.Logger.Info("nothing to do, leaving", "idle", o.IdleTimeout)
+		}
+		return stop(o.Listeners, split, rpc, httpServer, sessions.Close)
+	})
+	return eg.Wait()
+}
+
+func newGRPC(o Options) *grpc.Server {
+	opts := interceptors.Server(interceptors.Options{Logger: o.Logger, Tracer: o.Tracer})
+	opts = append(opts,
+		// Outermost, so that the codes and details of whatever failed reach the client.
+		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor),
+		grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor),
+		grpc.InitialWindowSize(1<<20), grpc.InitialConnWindowSize(4<<20),
+	)
+	s := grpc.NewServer(opts...)
+	control.New(o.Engine, o.Engine.Sessions(), o.Version).Register(s)
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	return s
+}
+
+// stop ends accepting first, then what was accepted. Sessions end before requests: builds that wait for a client see it gone.
+func stop(listeners []net.Listener, split *listen.Split, rpc *grpc.Server, httpServer *http.Server, closeSessions func() error) error {
+	var errs []error
+	for _, l := range listeners {
+		errs = append(errs, ignoreClosed(l.Close()))
+	}
+	errs = append(errs, split.HTTP1.Close(), split.HTTP2.Close(), closeSessions())
+	rpc.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	if err := httpServer.Shutdown(ctx); err != nil {
+		errs = append(errs, httpServer.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop serving: %w", err)
+	}
+	return nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/platforms"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Product names the engine to frontends and clients.
+const Product = "slipway"
+
+// Worker is what steps run on.
+type Worker struct {
+	ID        string
+	Labels    map[string]string
+	Platforms []ocispecs.Platform
+}
+
+// Worker describes the one worker there is. The first platform is the default.
+func (e *Engine) Worker() Worker { return e.worker }
+
+// newWorker describes this host. The id stays the same over restarts.
+func newWorker(root string, extra map[string]string, realisation, network string) (Worker, error) {
+	id, err := workerID(filepath.Join(root, "worker-id"))
+	if err != nil {
+		return Worker{}, err
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "unknown"
+	}
+	w := Worker{
+		ID: id,
+		Labels: map[string]string{
+			"org.mobyproject.buildkit.worker.executor": "oci",
+			"org.mobyproject.buildkit.worker.hostname": hostname,
+			"org.mobyproject.buildkit.worker.network":  network,
+			"org.slipwaybuild.layers":                  realisation,
+		},
+		Platforms: []ocispecs.Platform{platforms.Normalize(platforms.DefaultSpec())},
+	}
+	for k, v := range extra {
+		w.Labels[k] = v
+	}
+	return w, nil
+}
+
+func workerID(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+		return id, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read worker id: %w", err)
+	}
+	id := strings.ToLower(rand.Text())
+	if err := os.WriteFile(path, []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("write worker id: %w", err)
+	}
+	return id, nil
+}
