@@ -51,7 +51,7 @@ func (s *Store) mend(ctx context.Context, r *Ref, stack []*layer) (*chain, error
 		return nil, nil
 	}
 	key := chainKey(stack)
-	unlock, err := s.mending.lock(ctx, key)
+	unlock, err := s.mending.Lock(ctx, key)
 	if err != nil {
 		return nil, err
 	}

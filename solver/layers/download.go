@@ -10,21 +10,22 @@ import (
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/flight"
 )
 
 // download reads a compressed blob through the Fetchers of whoever waits for it: when one breaks off, the next goes on at the
 // same byte, while the digest of what was read runs on. Read is called by one goroutine at a time.
 type download struct {
 	ctx    context.Context
-	flight *flight[*fetchWaiter]
+	call   *flight.Call
 	blob   RemoteBlob
 	hash   digest.Digester
 	offset atomic.Int64
 	eof    bool
 	err    error // of the last try
 
-	tries map[int]int // failed in a row without a byte gained, by waiter
-	from  int         // the waiter whose Fetcher is in use
+	tries map[*fetchWaiter]int // failed in a row without a byte gained
+	from  *fetchWaiter         // whose Fetcher is in use
 
 	mu     sync.Mutex // guards body and closed
 	body   io.ReadCloser
@@ -38,8 +39,12 @@ const maxTries = 3
 // firstPause is how long the second try in a row waits; every further one twice as long.
 const firstPause = 200 * time.Millisecond
 
-func newDownload(ctx context.Context, f *flight[*fetchWaiter], b RemoteBlob) *download {
-	d := &download{ctx: ctx, flight: f, blob: b, hash: b.Descriptor.Digest.Algorithm().Digester(), tries: map[int]int{}}
+func newDownload(c *flight.Call, b RemoteBlob) *download {
+	ctx := c.Context()
+	d := &download{
+		ctx: ctx, call: c, blob: b,
+		hash: b.Descriptor.Digest.Algorithm().Digester(), tries: map[*fetchWaiter]int{},
+	}
 	// Closing the body wakes a read that does not look at the context.
 	d.stop = context.AfterFunc(ctx, d.shut)
 	return d
@@ -98,7 +103,9 @@ func (d *download) took(p []byte, err error) (int, error) {
 	}
 	_, _ = d.hash.Hash().Write(p) // a hash takes all
 	clear(d.tries)
-	d.flight.each(func(_ int, w *fetchWaiter) bool { w.downloaded(off, size); return true })
+	for _, w := range d.waiters() {
+		w.downloaded(off, size)
+	}
 	if err != nil {
 		if err := d.broke(err); err != nil {
 			return 0, err
@@ -119,7 +126,9 @@ func (d *download) broke(err error) error {
 	if errors.Is(err, io.EOF) {
 		if off >= size {
 			d.eof = true
-			d.flight.each(func(_ int, w *fetchWaiter) bool { w.extracting(); return true })
+			for _, w := range d.waiters() {
+				w.extracting()
+			}
 			return nil
 		}
 		err = io.ErrUnexpectedEOF
@@ -180,16 +189,25 @@ func (d *download) install(body io.ReadCloser) error {
 	return nil
 }
 
+// waiters are those who wait now, in the order they came.
+func (d *download) waiters() []*fetchWaiter {
+	participants := d.call.Participants()
+	list := make([]*fetchWaiter, len(participants))
+	for i, p := range participants {
+		list[i] = p.(*fetchWaiter)
+	}
+	return list
+}
+
 // pick chooses, of those who wait now, the one that failed least.
 func (d *download) pick() *fetchWaiter {
 	var best *fetchWaiter
 	least := maxTries
-	d.flight.each(func(n int, w *fetchWaiter) bool {
-		if d.tries[n] < least {
-			best, least, d.from = w, d.tries[n], n
+	for _, w := range d.waiters() {
+		if d.tries[w] < least {
+			best, least, d.from = w, d.tries[w], w
 		}
-		return true
-	})
+	}
 	return best
 }
 

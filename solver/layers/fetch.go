@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers/blob"
 	"github.com/slipwaybuild/slipway/solver/layers/decompress"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -45,9 +46,7 @@ func (s *Store) Fetch(ctx context.Context, r *Ref, f Fetcher, p progress.Writer)
 		g.Go(func() error {
 			w := newFetchWaiter(f, p, *info.Remote)
 			defer w.finish()
-			err := s.fetches.do(gctx, info.DiffID, w, func(ctx context.Context, fl *flight[*fetchWaiter]) error {
-				return s.bring(ctx, fl, info.ID)
-			})
+			err := once(gctx, s.fetches, info.DiffID, w, func(c *flight.Call) error { return s.bring(c, info.ID) })
 			if err != nil {
 				return fmt.Errorf("fetch layer %s of %s: %w", info.Remote.Descriptor.Digest, info.Remote.Ref, err)
 			}
@@ -73,7 +72,8 @@ func (s *Store) remoteOf(r *Ref) []Info {
 }
 
 // bring fetches one layer. It runs once for all who wait, so it takes a hold of its own.
-func (s *Store) bring(ctx context.Context, fl *flight[*fetchWaiter], id ID) error {
+func (s *Store) bring(c *flight.Call, id ID) error {
+	ctx := c.Context()
 	r, err := s.pin([]ID{id})
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (s *Store) bring(ctx context.Context, fl *flight[*fetchWaiter], id ID) erro
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	unlock, err := s.writers.lock(ctx, r.layers[0].DiffID)
+	unlock, err := s.writers.Lock(ctx, r.layers[0].DiffID)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (s *Store) bring(ctx context.Context, fl *flight[*fetchWaiter], id ID) erro
 	remotes := s.stillRemote(r.layers[0])
 	var errs []error
 	for _, b := range remotes {
-		err := s.download(ctx, fl, b)
+		err := s.download(c, b)
 		if err == nil {
 			return nil
 		}
@@ -116,8 +116,9 @@ func (s *Store) stillRemote(l *layer) []RemoteBlob {
 }
 
 // download fetches, verifies, decompresses and publishes.
-func (s *Store) download(ctx context.Context, fl *flight[*fetchWaiter], b RemoteBlob) error {
-	d := newDownload(ctx, fl, b)
+func (s *Store) download(c *flight.Call, b RemoteBlob) error {
+	ctx := c.Context()
+	d := newDownload(c, b)
 	defer d.close()
 	o := ImportOptions{Want: b.DiffID}
 	res := s.newReservation()

@@ -26,7 +26,7 @@ func (s *Store) Import(ctx context.Context, tar io.Reader, o ImportOptions) (*Re
 		if err := o.Want.Validate(); err != nil {
 			return nil, fmt.Errorf("import layer %q: %w", o.Want, err)
 		}
-		unlock, err := s.writers.lock(ctx, o.Want)
+		unlock, err := s.writers.Lock(ctx, o.Want)
 		if err != nil {
 			return nil, fmt.Errorf("import layer %s: %w", o.Want, err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/flight"
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 )
@@ -43,16 +44,16 @@ func newStore(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, at: layout(root), log: o.Logger, now: time.Now, boot: bootID(),
-		writers: newKeyedLocks[digest.Digest](), mending: newKeyedLocks[string](), slots: make(chan struct{}, transfers),
+		slots:  make(chan struct{}, transfers),
 		layers: map[ID]*layer{}, holds: map[string][]*layer{}, volumes: map[string]*volumeKey{}, chains: map[string]*chain{},
 		refs: map[*Ref]struct{}{}, uppers: map[*Upper]struct{}{}, rootfs: map[*Rootfs]struct{}{}, vols: map[*Volume]struct{}{},
 		unsynced: map[*layer]struct{}{},
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s.ctx, s.cancel = ctx, func() { cancel(ErrClosed) }
-	s.fetches = newFlights[digest.Digest, *fetchWaiter](ctx, &s.work)
-	s.packs = newFlights[ID, struct{}](ctx, &s.work)
-	s.spreads = newFlights[digest.Digest, struct{}](ctx, &s.work)
+	s.fetches = flight.New[digest.Digest](ctx, flight.Options[struct{}]{})
+	s.packs = flight.New[ID](ctx, flight.Options[struct{}]{})
+	s.spreads = flight.New[digest.Digest](ctx, flight.Options[struct{}]{})
 	s.mounts = newHandles(idleMounts, s.openMount, closeMount)
 	s.views = newHandles(idleViews, s.openView, closeView)
 	return s, nil

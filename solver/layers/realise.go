@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers/blob"
 	"github.com/slipwaybuild/slipway/solver/layers/compose"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
@@ -82,9 +83,7 @@ func (s *Store) unpack(ctx context.Context, l *layer) (string, error) {
 		if have {
 			return path, nil
 		}
-		err := s.spreads.do(ctx, l.DiffID, struct{}{}, func(ctx context.Context, _ *flight[struct{}]) error {
-			return s.spread(ctx, l.ID)
-		})
+		err := once(ctx, s.spreads, l.DiffID, nil, func(c *flight.Call) error { return s.spread(c.Context(), l.ID) })
 		if err != nil {
 			return "", fmt.Errorf("unpack layer %s: %w", l.ID, err)
 		}

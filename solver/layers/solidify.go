@@ -7,6 +7,7 @@ import (
 	"os"
 
 	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers/blob"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 )
@@ -27,9 +28,7 @@ func (s *Store) Solidify(ctx context.Context, r *Ref) ([]digest.Digest, error) {
 	ids := make([]digest.Digest, len(hold.layers))
 	for i, l := range hold.layers {
 		for ids[i] = s.diffID(l); ids[i] == ""; ids[i] = s.diffID(l) {
-			err := s.packs.do(ctx, l.ID, struct{}{}, func(ctx context.Context, _ *flight[struct{}]) error {
-				return s.solidify(ctx, l.ID)
-			})
+			err := once(ctx, s.packs, l.ID, nil, func(c *flight.Call) error { return s.solidify(c.Context(), l.ID) })
 			if err != nil {
 				return nil, fmt.Errorf("pack layer %s: %w", l.ID, err)
 			}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver/flight"
+	"github.com/slipwaybuild/slipway/solver/keylock"
 	"github.com/slipwaybuild/slipway/solver/layers/compose"
 	bolt "go.etcd.io/bbolt"
 )
@@ -44,13 +46,13 @@ type Store struct {
 	trash   *trash
 	caps    compose.Caps
 	erofs   bool
-	mounts  *handles[digest.Digest, int]          // detached mounts of blobs
-	views   *handles[digest.Digest, *openBlob]    // blobs read in user space
-	writers *keyedLocks[digest.Digest]            // who writes the blob of a diffID
-	fetches *flights[digest.Digest, *fetchWaiter] // downloads
-	packs   *flights[ID, struct{}]                // dir to blob
-	spreads *flights[digest.Digest, struct{}]     // blob to directory
-	mending *keyedLocks[string]
+	mounts  *handles[digest.Digest, int]           // detached mounts of blobs
+	views   *handles[digest.Digest, *openBlob]     // blobs read in user space
+	writers keylock.Locks[digest.Digest]           // who writes the blob of a diffID
+	fetches *flight.Group[digest.Digest, struct{}] // downloads
+	packs   *flight.Group[ID, struct{}]            // dir to blob
+	spreads *flight.Group[digest.Digest, struct{}] // blob to directory
+	mending keylock.Locks[string]
 	slots   chan struct{} // of downloads at a time
 
 	// ctx ends when the store is closed; work counts what runs under it.
@@ -106,8 +108,9 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
+	err := s.endFlights()
 	s.work.Wait()
-	return errors.Join(s.leaks(), s.shutdown())
+	return errors.Join(err, s.leaks(), s.shutdown())
 }
 
 // Realisation says how layers are realised on this host: "erofs" or "unpacked".

@@ -79,7 +79,7 @@ func (r *fileRun) pack(ctx context.Context, s *fileState, inputs []solver.Result
 		Parents: idsOf(base),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("pack layer: %w", err)
+		return nil, err
 	}
 	below := f.held(base)
 	defer f.release(layer, below)

@@ -3,7 +3,6 @@ package blob
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -26,11 +25,11 @@ func Pack(ctx context.Context, src fstree.Source, f *os.File) (Summary, error) {
 	items := readAhead(gctx, g, src, p.buffers)
 	g.Go(func() error { return p.run(items) })
 	if err := g.Wait(); err != nil {
-		return Summary{}, fmt.Errorf("pack layer: %w", err)
+		return Summary{}, err
 	}
 	sum, err := s.sum()
 	if err != nil {
-		return Summary{}, fmt.Errorf("pack layer: %w", err)
+		return Summary{}, err
 	}
 	return finish(p.assembly, f, sum, s.size, align(headerSize+s.size, blockSize))
 }

@@ -69,7 +69,7 @@ func (s *Source) withRepository(ctx context.Context, env source.Env, q *query, p
 	}
 	// Object formats cannot be mixed in a repository.
 	name := digest.FromString(fmt.Sprintf("%d %s", len(p.Object), q.remote)).Encoded()
-	unlock, err := s.locks.lock(ctx, name)
+	unlock, err := s.locks.Lock(ctx, name)
 	if err != nil {
 		return err
 	}

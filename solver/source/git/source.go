@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/keylock"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/source"
 )
@@ -38,7 +39,7 @@ type Options struct {
 type Source struct {
 	o     Options
 	mem   *memory
-	locks keyLocks // by remote: of its shared repository
+	locks keylock.Locks[string] // by remote: of its shared repository
 }
 
 var _ source.Source = (*Source)(nil)

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"context"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -137,44 +136,4 @@ func (u *uploads) put(key string, sessions []string, r *response) {
 		u.seen = slices.Delete(u.seen, 0, 1)
 	}
 	u.seen = append(u.seen, uploaded{key, sessions, *r})
-}
-
-// keyLocks is a lock per key, waited for with a context. The zero value is ready.
-type keyLocks struct {
-	mu   sync.Mutex
-	held map[string]*keyLock
-}
-
-type keyLock struct {
-	free  chan struct{} // holds one token when nobody holds the lock
-	users int           // who hold it or wait; guarded by keyLocks.mu
-}
-
-func (l *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
-	l.mu.Lock()
-	k := l.held[key]
-	if k == nil {
-		if l.held == nil {
-			l.held = map[string]*keyLock{}
-		}
-		k = &keyLock{free: make(chan struct{}, 1)}
-		k.free <- struct{}{}
-		l.held[key] = k
-	}
-	k.users++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.users--; k.users == 0 {
-			delete(l.held, key)
-		}
-	}
-	select {
-	case <-k.free:
-		return func() { k.free <- struct{}{}; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, context.Cause(ctx)
-	}
 }

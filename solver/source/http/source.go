@@ -19,6 +19,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/keylock"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/source"
 )
@@ -48,7 +49,7 @@ type Source struct {
 	client  *http.Client
 	mem     *memory
 	uploads uploads
-	locks   keyLocks
+	locks   keylock.Locks[string]
 }
 
 var _ source.Source = (*Source)(nil)
@@ -144,8 +145,8 @@ type pinned struct {
 	q    *query
 	file file
 
-	refLock keyLocks    // of "": guards ref
-	ref     *layers.Ref // nil until it is fetched
+	refLock keylock.Locks[string] // of "": guards ref
+	ref     *layers.Ref           // nil until it is fetched
 }
 
 // Key implements [source.Pinned]. The URL is not in it: the same file is the same input wherever it comes from.
@@ -166,7 +167,7 @@ func (p *pinned) Key() solver.Parts {
 
 // Fetch implements [source.Pinned].
 func (p *pinned) Fetch(ctx context.Context, env source.Env) (*layers.Ref, error) {
-	unlock, err := p.refLock.lock(ctx, "")
+	unlock, err := p.refLock.Lock(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +192,7 @@ func (p *pinned) Close() error {
 // those who come together share the bytes.
 func (p *pinned) get(ctx context.Context, env source.Env) error {
 	q := p.q
-	unlock, err := p.s.locks.lock(ctx, q.key())
+	unlock, err := p.s.locks.Lock(ctx, q.key())
 	if err != nil {
 		return err
 	}
