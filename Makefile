@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo test check lint fuzz bench clean
+.PHONY: help build demo self test check lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,9 @@ build: ## build slipway and slipwayd into bin/
 
 demo: ## install what is missing and build an example, to a directory and to an archive
 	hack/demo.sh
+
+self: ## Slipway builds Slipway, in a Debian root file system made here
+	hack/self.sh
 
 test: ## install what the tests need and run them all
 	hack/test.sh
