@@ -10,7 +10,7 @@ import (
 // meterEvery is how often a moving status is written.
 const meterEvery = 100 * time.Millisecond
 
-// Sent counts what goes out and shows it as one status. Safe for concurrent use.
+// Sent counts what goes out and shows it as one status, a few times a second. Safe for concurrent use.
 type Sent struct {
 	p progress.Writer
 
@@ -19,7 +19,7 @@ type Sent struct {
 	shown  time.Time
 }
 
-// Meter shows status from now on.
+// Meter shows status from now on. Done must be called in the end.
 func Meter(p progress.Writer, status progress.Status) *Sent {
 	started := time.Now()
 	status.Started = &started
@@ -28,18 +28,18 @@ func Meter(p progress.Writer, status progress.Status) *Sent {
 	return s
 }
 
-// Add counts n more bytes.
+// Add counts n more bytes; a negative n takes back what has to be sent again.
 func (s *Sent) Add(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Current += n
-	if time.Since(s.shown) >= meterEvery {
-		s.shown = time.Now()
+	if now := time.Now(); now.Sub(s.shown) >= meterEvery {
+		s.shown = now
 		s.p.Status(s.status)
 	}
 }
 
-// Done ends the status.
+// Done ends the status. Nothing may be added any more.
 func (s *Sent) Done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -21,16 +22,10 @@ func (r *Registry) Register(f Factory, types ...string) {
 }
 
 // Types lists what can be asked for, sorted.
-func (r *Registry) Types() []string {
-	types := make([]string, 0, len(r.factories))
-	for t := range r.factories {
-		types = append(types, t)
-	}
-	slices.Sort(types)
-	return types
-}
+func (r *Registry) Types() []string { return slices.Sorted(maps.Keys(r.factories)) }
 
-// New makes the exporter of one output.
+// New makes the exporter of one output; id is its number in the request. It refuses types nobody registered and attributes
+// that make no sense.
 func (r *Registry) New(typ string, id int, attrs map[string]string) (Exporter, error) {
 	f, ok := r.factories[typ]
 	if !ok {

@@ -1,5 +1,6 @@
-// Package archive is the output that sends an image to the client: as one file, an OCI layout or the same with what docker load
-// reads, or as content into a directory that is an OCI layout. Layers are uncompressed unless the client asks otherwise.
+// Package archive is the output that sends an image to the client: as one file, an OCI layout ("oci") or the same with what docker
+// load reads ("docker"), or as content into a directory that is an OCI layout. Layers are gzipped in the former and uncompressed
+// in the latter unless the client asks otherwise.
 package archive
 
 import (
@@ -56,8 +57,12 @@ func (x *archive) parse(a map[string]string) (err error) {
 	if x.asTar, err = attrs.Bool(a, "tar", true); err != nil {
 		return err
 	}
-	// Nothing is compressed that nobody asked to have compressed.
-	x.manifest, err = manifest.ParseOptions(a, compression.Uncompressed)
+	// docker load reads either; much of what reads layouts takes layers for gzipped whatever their type says.
+	fallback := compression.Gzip
+	if x.typ == TypeDocker {
+		fallback = compression.Uncompressed
+	}
+	x.manifest, err = manifest.ParseOptions(a, fallback)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -74,6 +75,9 @@ func (m maker) lease(ctx context.Context, d ocispecs.Descriptor) (bool, error) {
 func (m maker) make(ctx context.Context, open func(context.Context) (io.ReadCloser, error)) (d ocispecs.Descriptor, err error) {
 	ref := "compress-" + m.spec.key(m.diffID)
 	w, err := content.OpenWriter(ctx, m.store, content.WithRef(ref))
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // it says for whom it waited
+	}
 	if err != nil {
 		return d, err
 	}
@@ -112,19 +116,22 @@ func (m maker) write(ctx context.Context, w content.Writer, open func(context.Co
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	counted := &counter{w: w}
-	z, err := m.spec.writer(counted)
+	out := &sink{w: w}
+	z, err := m.spec.writer(out)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := io.Copy(z, r); err != nil {
-		_ = z.Close() // ends its goroutines; what went wrong is known
+	_, err = io.Copy(writerOnly{z}, until{r, out})
+	// Closing it ends its goroutines, and only without an error is that sure.
+	closeErr := z.Close()
+	size, writeErr := out.result()
+	switch {
+	case writeErr != nil:
+		return 0, writeErr
+	case err != nil:
 		return 0, err
 	}
-	if err := z.Close(); err != nil {
-		return 0, err
-	}
-	return counted.n, nil
+	return size, closeErr
 }
 
 // giveUp removes what was written so far. It does so while the writer is held, so that it does not hit the next one's.
@@ -137,14 +144,45 @@ func (m maker) giveUp(ctx context.Context, ref string, w content.Writer) error {
 	return err
 }
 
-// counter counts what is written.
-type counter struct {
+// writerOnly hides a compressor's ReadFrom, which keeps an error of what it reads and then does not end in order.
+type writerOnly struct{ io.Writer }
+
+// sink counts what is written. It keeps the first error to itself: compressors that meet one return while they still write.
+// Their goroutines write one at a time, and another one asks.
+type sink struct {
 	w io.Writer
-	n int64
+
+	mu  sync.Mutex
+	n   int64
+	err error
 }
 
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+func (s *sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		var n int
+		n, s.err = s.w.Write(p)
+		s.n += int64(n)
+	}
+	return len(p), nil
+}
+
+func (s *sink) result() (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n, s.err
+}
+
+// until reads until the sink has failed.
+type until struct {
+	r   io.Reader
+	out *sink
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if _, err := u.out.result(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }

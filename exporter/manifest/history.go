@@ -47,8 +47,8 @@ func normalise(history []ocispecs.History, stack []layer) ([]ocispecs.History, [
 	return history, kept
 }
 
-// fillTimes gives times to entries without layers. Those before the first new layer belong to this build as it does: they get
-// its time, not that of the base image they stand behind; further ones that of the entry before.
+// fillTimes gives times to entries without layers. The first of them is where this build begins: it gets the time of the next
+// layer, not that of the base image it stands behind. Further ones get the time of the layer before. BuildKit does the same.
 func fillTimes(history []ocispecs.History) {
 	var created *time.Time
 	missing := false
