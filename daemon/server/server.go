@@ -79,13 +79,16 @@ func Run(ctx context.Context, o Options) error {
 func newGRPC(o Options) *grpc.Server {
 	opts := interceptors.Server(interceptors.Options{Logger: o.Logger, Tracer: o.Tracer})
 	opts = append(opts,
-		// Outermost, so that the codes and details of whatever failed reach the client.
+		// Innermost, so that the codes and details of whatever failed reach the log as they reach the client.
 		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor),
 		grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor),
 		grpc.InitialWindowSize(1<<20), grpc.InitialConnWindowSize(4<<20),
+		// The engine is closed after the server: no build may still be winding down then.
+		grpc.WaitForHandlers(true),
 	)
 	s := grpc.NewServer(opts...)
 	control.New(o.Engine, o.Engine.Sessions(), o.Version).Register(s)
+	control.NewBridge(o.Engine).Register(s)
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	return s
 }

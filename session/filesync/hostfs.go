@@ -45,11 +45,8 @@ func newHostFS(root string) (*hostFS, error) {
 // Open opens a regular file without following a symlink that took its place.
 func (h *hostFS) Open(p string) (io.ReadCloser, error) {
 	f, err := os.OpenFile(filepath.Join(h.root, p), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) { // now a link or a socket
 		return nil, &os.PathError{Op: "open", Path: p, Err: gofs.ErrNotExist} // what was listed is not there any more
-	}
-	if errors.Is(err, syscall.ENXIO) {
-		return io.NopCloser(strings.NewReader("")), nil // a socket, which travels as an empty file
 	}
 	return f, err
 }
@@ -141,7 +138,7 @@ func (w *hostWalk) stat(full, rel string) (*types.Stat, error) {
 	}
 	sys := fi.Sys().(*syscall.Stat_t)
 	st := &types.Stat{
-		Path: rel, Mode: uint32(fi.Mode() &^ gofs.ModeSocket), ModTime: fi.ModTime().UnixNano(),
+		Path: rel, Mode: uint32(fi.Mode()), ModTime: fi.ModTime().UnixNano(),
 		Uid: sys.Uid, Gid: sys.Gid,
 	}
 	if err := w.xattrs(full, st); err != nil {

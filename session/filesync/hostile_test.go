@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -335,6 +336,33 @@ func TestVanishingFile(t *testing.T) {
 	})
 	if err != nil || strings.Join(seen, " ") != "a c" {
 		t.Errorf("%v, %v", seen, err)
+	}
+}
+
+// Sockets are not sent.
+func TestSocketStaysBehind(t *testing.T) {
+	dir := writeTree(t, map[string]string{"a": "a", "z": "z"})
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	t.Chdir(dir) // names of sockets are short
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: "socket"}); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, NewProvider(map[string]Dir{"context": {Path: dir}}, ProviderOptions{}))
+	tr, err := Sync(t.Context(), c, Request{Dir: "context"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	got, err := collect(t.Context(), tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, sent := got["socket"]; sent || len(got) != 2 {
+		t.Errorf("got %v", got)
 	}
 }
 

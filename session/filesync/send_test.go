@@ -77,6 +77,7 @@ func sampleTree() *memTree {
 	m.file("private/key", "secret")
 	m.add(fstree.Entry{Path: "z-hard", Mode: fstree.ModeRegular | 0o4755, Hardlink: "bin/su", ModTime: sendTime}, "")
 	m.add(fstree.Entry{Path: "gone", Whiteout: true}, "")
+	m.add(fstree.Entry{Path: "agent.sock", Mode: fstree.ModeSocket | 0o600}, "") // nobody can be sent one
 	return m
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	gofs "io/fs"
 
 	"github.com/tonistiigi/fsutil/types"
 	"golang.org/x/sync/errgroup"
@@ -17,7 +18,8 @@ type item struct {
 	data  []byte
 }
 
-// walk sends the STATs. Files small enough to go inline are read by workers while the walk goes on.
+// walk sends the STATs. Files small enough to go inline are read by workers while the walk goes on. Sockets are left out: without
+// who listened they are nothing, and the protocol has no word for them.
 func (s *sender) walk(ctx context.Context) error {
 	items := make(chan *item, aheadItems)
 	reads := make(chan *item, aheadItems)
@@ -26,6 +28,9 @@ func (s *sender) walk(ctx context.Context) error {
 		defer close(items)
 		defer close(reads)
 		return s.src.Walk(ctx, func(st *types.Stat) error {
+			if gofs.FileMode(st.Mode)&gofs.ModeSocket != 0 {
+				return nil
+			}
 			it := &item{stat: st}
 			if hasContent(st) && st.Size > 0 && st.Size <= s.inline {
 				it.ready = make(chan struct{})

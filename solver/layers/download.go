@@ -241,11 +241,17 @@ func (d *download) openAt(f Fetcher, offset int64) (io.ReadCloser, error) {
 	return body, nil
 }
 
+// suspect tells whether unpacking may have ended with err because the bytes are not those that were asked for, which their digest
+// tells once all are read.
+func (d *download) suspect(err error) bool {
+	var noSpace *NoSpaceError
+	return d.ctx.Err() == nil && !errors.As(err, &noSpace) && !errors.Is(err, ErrTooBig) && (d.err == nil || !errors.Is(err, d.err))
+}
+
 // verify compares what was downloaded with its digest, after unpacking it ended with err. It returns nil if the bytes are
 // right, or if unpacking ended for a reason that has nothing to do with them.
 func (d *download) verify(err error) error {
-	var noSpace *NoSpaceError
-	if d.ctx.Err() != nil || errors.As(err, &noSpace) || errors.Is(err, ErrTooBig) || err != nil && err == d.err { //nolint:errorlint // the very same
+	if err != nil && !d.suspect(err) {
 		return nil
 	}
 	if !d.eof {

@@ -163,6 +163,10 @@ func (s *Store) indexDownload(ctx context.Context, d *download, f *os.File, res 
 	limited := &bombReader{r: &contextReader{ctx, tar}, max: s.o.MaxLayer, ratio: s.o.MaxRatio, compressed: d.offset.Load}
 	sum, err := blob.Index(ctx, &reservingReader{limited, ctx, res}, f, blob.Limits{})
 	if err != nil {
+		if d.suspect(err) {
+			_ = tar.Close() // it reads ahead
+			_, _ = io.Copy(io.Discard, d)
+		}
 		return sum, err
 	}
 	// Tar tools end before the compressed stream does.

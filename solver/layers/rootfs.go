@@ -87,13 +87,19 @@ func (m *Rootfs) Close() error {
 	m.over = true
 	s.mu.Unlock()
 	err := m.unmount()
+	// The upper goes on holding what it was written over: sealing it looks there.
+	free := m.ref
 	s.mu.Lock()
 	delete(s.rootfs, m)
 	if m.upper != nil {
 		m.upper.inUse = false
+		free, m.upper.lower = m.upper.lower, m.ref
 	}
 	s.mu.Unlock()
-	return errors.Join(err, m.ref.Release())
+	if free != nil {
+		err = errors.Join(err, free.Release())
+	}
+	return err
 }
 
 func (m *Rootfs) unmount() error {

@@ -25,6 +25,7 @@ type Upper struct {
 	over  bool      // sealed or discarded
 	inUse bool      // mounted
 	root  rootAttrs // of the root directory as the step found it
+	lower *Ref      // what it was last mounted over, held until it is used up; nil before
 }
 
 // rootAttrs are the attributes of a root directory. An upper has one of its own from the start, so that it is there says
@@ -86,12 +87,20 @@ func (s *Store) finish(u *Upper) error {
 	return nil
 }
 
+// letGo gives back what an upper that is used up was mounted over.
+func (u *Upper) letGo() error {
+	if u.lower == nil {
+		return nil
+	}
+	return u.lower.Release()
+}
+
 // Discard removes the upper. It must not be mounted: [ErrInUse]. A second call returns an error that is [ErrReleased].
 func (u *Upper) Discard() error {
 	if err := u.s.finish(u); err != nil {
 		return fmt.Errorf("discard upper: %w", err)
 	}
-	return u.s.trash.add(u.dir(), 0)
+	return errors.Join(u.letGo(), u.s.trash.add(u.dir(), 0))
 }
 
 // Seal turns an upper into a directory layer. The upper is used up, also on error; except that one still mounted is refused
@@ -107,7 +116,10 @@ func (s *Store) Seal(ctx context.Context, u *Upper, o ImportOptions) (*Ref, erro
 	}
 	r, err := s.seal(ctx, u, o)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("seal upper: %w", err), s.trash.add(u.dir(), 0))
+		return nil, errors.Join(fmt.Errorf("seal upper: %w", err), u.letGo(), s.trash.add(u.dir(), 0))
+	}
+	if err := u.letGo(); err != nil {
+		s.log.Warn("release layers below a sealed upper", "error", err)
 	}
 	return r, nil
 }
@@ -118,6 +130,9 @@ func (s *Store) seal(ctx context.Context, u *Upper, o ImportOptions) (*Ref, erro
 	}
 	found, err := survey(u.fs())
 	if err != nil {
+		return nil, err
+	}
+	if err := s.clearOpaque(ctx, u, found.dirs); err != nil {
 		return nil, err
 	}
 	root, err := blob.DirTree(u.fs()).Stat(ctx, "")
@@ -163,8 +178,9 @@ func (s *Store) seal(ctx context.Context, u *Upper, o ImportOptions) (*Ref, erro
 
 // findings is what looking once through a sealed directory tells.
 type findings struct {
-	names int   // below the root
-	size  int64 // on disk
+	names int      // below the root
+	size  int64    // on disk
+	dirs  []string // below the root, relative to it
 	odd   oddities
 }
 
@@ -175,6 +191,13 @@ func survey(root string) (findings, error) {
 	err := scanTree(root, func(path string, info fs.FileInfo, again bool) error {
 		if path != root {
 			f.names++
+			if info.IsDir() {
+				dir, err := filepath.Rel(root, path)
+				if err != nil {
+					return err
+				}
+				f.dirs = append(f.dirs, filepath.ToSlash(dir))
+			}
 		}
 		if !again {
 			f.size += allocated(info)

@@ -113,8 +113,17 @@ func wrongDiffID(b *Bench) {
 func corrupt(b *Bench) {
 	data, diffID := someTar(b)
 	packed := gzipped(b, data)
+	f := newServer(packed)
+	for _, at := range []int{0, 20, len(packed) / 2, len(packed) - 6} { // the magic, the first header, contents, the checksum
+		f.data = bytes.Clone(packed)
+		f.data[at] ^= 0xff
+		var mismatch *layers.DigestMismatchError
+		if err := b.fetchFails(b.addRemote(f, diffID), f); !errors.As(err, &mismatch) || mismatch.Want != f.desc.Digest {
+			b.Errorf("damaged at %d: got %v", at, err)
+		}
+	}
 	packed[len(packed)/2] ^= 0xff
-	f := newServer(packed) // the registry agrees with itself
+	f = newServer(packed) // the registry agrees with itself
 	if err := b.fetchFails(b.addRemote(f, diffID), f); !strings.Contains(err.Error(), "example.com/image") {
 		b.Errorf("got %v", err)
 	}

@@ -18,18 +18,19 @@ import (
 )
 
 var mountCases = map[string]func(*Bench){
-	"metadata":              metadata,
-	"hard links":            hardLinks,
-	"stacking":              stacking,
-	"whiteouts and opaques": whiteouts,
-	"nothing":               nothing,
-	"one layer twice":       twice,
-	"many layers":           manyLayers,
-	"too many layers":       tooManyLayers,
-	"read-only":             readOnly,
-	"remote layer":          composeRemote,
-	"tree equals mount":     treeEqualsMount,
-	"tar":                   exactTar,
+	"metadata":                     metadata,
+	"hard links":                   hardLinks,
+	"stacking":                     stacking,
+	"whiteouts and opaques":        whiteouts,
+	"new directories hide nothing": newDirectories,
+	"nothing":                      nothing,
+	"one layer twice":              twice,
+	"many layers":                  manyLayers,
+	"too many layers":              tooManyLayers,
+	"read-only":                    readOnly,
+	"remote layer":                 composeRemote,
+	"tree equals mount":            treeEqualsMount,
+	"tar":                          exactTar,
 }
 
 func metadata(b *Bench) {
@@ -125,6 +126,37 @@ func names(b *Bench, got map[string]string, want ...string) {
 	if len(got) != len(want) {
 		b.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// newDirectories: what a step makes where there was nothing says nothing about other layers, also where the kernel marks it.
+func newDirectories(b *Bench) {
+	low := b.Import(Dir("old", 0o755), Text("old/x", "1"), Text("file", "1"))
+	made := b.Step(low, func(root string) {
+		for _, dir := range []string{"new", "new/sub"} {
+			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Write(filepath.Join(root, "new/sub/f"), "f")
+		for _, name := range []string{"old", "file"} {
+			if err := errors.Join(os.RemoveAll(filepath.Join(root, name)), os.Mkdir(filepath.Join(root, name), 0o755)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	t, err := b.S.LayerTree(b.Context(), made, len(made.IDs())-1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for path, want := range map[string]bool{"new": false, "new/sub": false, "old": true, "file": false} {
+		if e, err := t.Stat(b.Context(), path); err != nil || e.Opaque != want {
+			b.Errorf("%s: opaque %v, %v, want %v", path, e.Opaque, err, want)
+		}
+	}
+	// Laid over another stack, the new directory shows what that has, and the one made anew does not.
+	other := b.Import(Dir("new", 0o755), Text("new/other", "1"), Dir("old", 0o755), Text("old/other", "1"))
+	top := b.Owned(b.S.Slice(made, len(made.IDs())-1, len(made.IDs())))
+	names(b, b.Snapshot(b.Stack(other, top)), ".", "file", "new", "new/other", "new/sub", "new/sub/f", "old")
 }
 
 func nothing(b *Bench) {

@@ -1,7 +1,6 @@
 package git
 
 import (
-
 	"github.com/slipwaybuild/slipway/solver/layers"
 	bolt "go.etcd.io/bbolt"
 )

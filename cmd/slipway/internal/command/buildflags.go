@@ -12,7 +12,7 @@ func registerBuild(fs *pflag.FlagSet, o *buildOptions) {
 	fs.StringArrayVarP(&o.Tags, "tag", "t", nil, "name of the image, name:tag")
 	fs.StringArrayVarP(&o.Outputs, "output", "o", nil, "where the outcome goes: DIR, - for a tar, or type=image|oci|docker|local|tar|cacheonly,dest=…")
 	fs.StringArrayVar(&o.BuildArgs, "build-arg", nil, "build argument, NAME=value or NAME from the environment")
-	fs.StringArrayVar(&o.BuildContexts, "build-context", nil, "further context, name=DIR, name=URL or name=docker-image://REF")
+	fs.StringArrayVar(&o.BuildContexts, "build-context", nil, "further context: name=DIR, name=URL, name=docker-image://REF or name=oci-layout://DIR[:TAG]")
 	fs.StringArrayVar(&o.Labels, "label", nil, "label of the image, name=value")
 	fs.StringArrayVar(&o.Annotations, "annotation", nil, "annotation of the image, name=value")
 	fs.StringArrayVar(&o.Secrets, "secret", nil, "secret for the build, id=NAME[,src=FILE|,env=VARIABLE]")

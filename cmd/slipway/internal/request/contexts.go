@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/moby/buildkit/util/staticfs"
 	"github.com/slipwaybuild/slipway/session/filesync"
 	"github.com/tonistiigi/fsutil"
@@ -30,8 +31,9 @@ const maxDockerfile = 16 << 20
 type sources struct {
 	dirs   map[string]filesync.Dir
 	attrs  map[string]string
-	upload io.Reader // a tarball on standard input
-	key    string    // of the main directory
+	upload io.Reader                // a tarball on standard input
+	key    string                   // of the main directory
+	stores map[string]content.Store // image layouts
 }
 
 const (
@@ -103,12 +105,30 @@ func (s *sources) localDockerfile(o Options, stdin io.Reader) error {
 			file = filepath.Join(o.Context, "dockerfile")
 		}
 	}
-	if _, err := os.Stat(file); err != nil {
+	file, err := withinReach(file)
+	if err != nil {
 		return fmt.Errorf("unable to prepare context: unable to evaluate symlinks in Dockerfile path: %w", err)
 	}
 	s.dirs[dockerfileDir] = filesync.Dir{Path: filepath.Dir(file), Map: filesync.ResetOwner}
 	s.attrs["filename"] = filepath.Base(file)
 	return nil
+}
+
+// withinReach follows a Dockerfile that is a link out of its directory: the daemon is offered that directory and nothing above it. A link
+// that stays inside is left alone, so that the ignore file beside it is still found by the name the user gave.
+func withinReach(file string) (string, error) {
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		return "", err
+	}
+	if rel, err := filepath.Rel(dir, real); err != nil || !filepath.IsLocal(rel) {
+		return real, nil
+	}
+	return file, nil
 }
 
 func (s *sources) stdinDockerfile(stdin io.Reader) error {
@@ -136,6 +156,14 @@ func (s *sources) addNamed(arg string) error {
 		return fmt.Errorf("invalid build context %q: expected name=path, name=URL or name=docker-image://reference", arg)
 	}
 	s.attrs["frontend.caps"] = "moby.buildkit.frontend.contexts+forward"
+	if strings.HasPrefix(where, layoutScheme) {
+		found, err := s.addLayout(where)
+		if err != nil {
+			return fmt.Errorf("build context %s: %w", name, err)
+		}
+		s.attrs["context:"+name] = found
+		return nil
+	}
 	if !isDir(where) {
 		if !isURL(where) {
 			return fmt.Errorf("build context %s: directory %q not found", name, where)

@@ -7,6 +7,7 @@ import (
 	"maps"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	sessioncontent "github.com/moby/buildkit/session/content"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/auth"
 	"github.com/slipwaybuild/slipway/session/filesync"
@@ -109,6 +110,9 @@ func offer(ctx context.Context, s *session.Session, o Options, src *sources, out
 			return err
 		}
 		s.Allow(a)
+	}
+	if len(src.stores) > 0 {
+		s.Allow(sessioncontent.NewAttachable(src.stores))
 	}
 	if src.upload != nil {
 		up := upload.New()

@@ -113,6 +113,34 @@ func TestFrontendAttrs(t *testing.T) {
 	}
 }
 
+func TestDockerfileThatIsALink(t *testing.T) {
+	t.Parallel()
+	outside := filepath.Join(t.TempDir(), "real.Dockerfile")
+	dir := t.TempDir()
+	for _, path := range []string{outside, filepath.Join(dir, "Dockerfile.prod")} {
+		if err := os.WriteFile(path, []byte("FROM scratch"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{"out": outside, "in": "Dockerfile.prod", "nowhere": "absent"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"out": outside, "in": filepath.Join(dir, "in")} {
+		s, err := findContext(Options{Context: dir, File: filepath.Join(dir, name)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := filepath.Join(s.dirs[dockerfileDir].Path, s.attrs["filename"]); got != want {
+			t.Errorf("%s: the daemon reads %s, want %s", name, got, want)
+		}
+	}
+	if _, err := findContext(Options{Context: dir, File: filepath.Join(dir, "nowhere")}, nil); err == nil {
+		t.Error("a dangling link is taken for a Dockerfile")
+	}
+}
+
 func TestFindContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -180,9 +180,10 @@ func (r *reader) manifest(ctx context.Context, img *Image, d ocispecs.Descriptor
 	return nil
 }
 
-// isAttestation tells whether an entry describes another entry instead of being an image.
+// isAttestation tells whether an entry describes another entry instead of being an image. Some tools give images the type of
+// their config as the type of artifact that they are.
 func isAttestation(d ocispecs.Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "" ||
+	return d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "" && !images.IsConfigType(d.ArtifactType) ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
 }
 

@@ -115,6 +115,24 @@ func TestNestedIndexes(t *testing.T) {
 	}
 }
 
+func TestArtifactTypes(t *testing.T) {
+	docs := documents{}
+	d := docs.manifest(`{"os":"linux","architecture":"amd64"}`, "")
+	index := func(artifactType string) ocispecs.Descriptor {
+		return docs.add(indexType, fmt.Sprintf(`{"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"artifactType":%q,"platform":{"os":"linux","architecture":"amd64"}}]}`,
+			d.MediaType, d.Digest, d.Size, artifactType))
+	}
+	for _, image := range []string{ocispecs.MediaTypeImageConfig, "application/vnd.docker.container.image.v1+json"} {
+		if img, err := manifest.Read(t.Context(), docs.get, index(image), amd64); err != nil || img.Manifest.Digest != d.Digest {
+			t.Errorf("%s: %v, %v", image, img, err)
+		}
+	}
+	var none *manifest.NoMatchError
+	if _, err := manifest.Read(t.Context(), docs.get, index("application/spdx+json"), amd64); !errors.As(err, &none) {
+		t.Errorf("what is no image was taken for one: %v", err)
+	}
+}
+
 func TestImageForOnePlatformServesAll(t *testing.T) {
 	docs := documents{}
 	d := docs.manifest(`{"os":"linux","architecture":"s390x"}`, "")

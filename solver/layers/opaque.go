@@ -1,0 +1,44 @@
+package layers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/slipwaybuild/slipway/solver/layers/fstree"
+	"golang.org/x/sys/unix"
+)
+
+// opaqueXattr is overlayfs's mark on a directory that hides what lies below.
+const opaqueXattr = "trusted.overlay.opaque"
+
+// clearOpaque takes the mark off directories of an upper that hide nothing. Overlayfs puts it on every directory that a step
+// makes, to spare itself look-ups; in a layer it would be a statement about other layers: merged over them, the directory would
+// hide what is theirs.
+func (s *Store) clearOpaque(ctx context.Context, u *Upper, dirs []string) error {
+	if u.lower == nil {
+		return nil
+	}
+	var below fstree.Tree
+	for _, dir := range dirs {
+		path := filepath.Join(u.fs(), dir)
+		var value [1]byte
+		n, err := unix.Lgetxattr(path, opaqueXattr, value[:])
+		if err != nil || n != 1 || value[0] != 'y' {
+			continue // most have none
+		}
+		if below == nil {
+			if below, err = s.Tree(ctx, u.lower); err != nil {
+				return fmt.Errorf("read layers below: %w", err)
+			}
+		}
+		if e, err := below.Stat(ctx, dir); err == nil && e.IsDir() {
+			continue
+		}
+		if err := unix.Lremovexattr(path, opaqueXattr); err != nil && !errors.Is(err, unix.ENODATA) {
+			return fmt.Errorf("clear %s of %s: %w", opaqueXattr, dir, err)
+		}
+	}
+	return nil
+}
