@@ -52,6 +52,10 @@ func (e *Engine) Build(ctx context.Context, r Request) (_ *Response, err error) 
 		}
 		e.settle()
 	}()
+	if r.Driven {
+		b.drive(ctx, r)
+	}
+	b.tellImports(ctx, r)
 	return b.run(ctx, r, exporters)
 }
 
@@ -61,7 +65,7 @@ func (e *Engine) grant(asked []string) ([]string, error) {
 		switch name {
 		case "network.host", "security.insecure":
 			if !slices.Contains(e.entitlements, name) {
-				return nil, fmt.Errorf("%w: granting entitlement %s is not allowed by build daemon configuration", ErrInvalidRequest, name)
+				return nil, fmt.Errorf("%w: granting entitlement %s is not allowed by build daemon configuration; its insecure-entitlements would have to name it", ErrInvalidRequest, name)
 			}
 		default:
 			return nil, fmt.Errorf("%w: unknown entitlement %q", ErrInvalidRequest, name)
@@ -91,6 +95,7 @@ type build struct {
 	solver   *solver.Build
 	loader   *ops.Loader
 	refs     references
+	gateway  *Gateway // nil unless the client drives the build
 }
 
 func (e *Engine) newBuild(r Request, sink progress.Sink, entitlements []string) *build {
@@ -103,6 +108,7 @@ func (e *Engine) newBuild(r Request, sink progress.Sink, entitlements []string) 
 
 // close gives back what the build holds. What other builds wait for goes on.
 func (b *build) close() error {
+	b.undrive()
 	return errors.Join(b.refs.release(), b.solver.Close())
 }
 
@@ -125,16 +131,23 @@ func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporte
 	return &Response{Exporter: answer}, nil
 }
 
-// solve asks the frontend, or loads the definition.
+// solve asks the frontend or the client, or loads the definition.
 func (b *build) solve(ctx context.Context, r Request) (*frontend.Result, error) {
-	if r.Frontend != "" {
-		return b.Frontend(ctx, r.Frontend, frontend.Request{Opts: r.FrontendAttrs, Inputs: r.FrontendInputs, CacheImports: r.CacheImports})
+	switch {
+	case b.gateway != nil:
+		return b.gateway.wait(ctx)
+	case r.Frontend != "":
+		return b.Frontend(ctx, r.Frontend, frontendRequest(r))
 	}
 	ref, err := b.Solve(ctx, r.Definition, false)
 	if err != nil {
 		return nil, err
 	}
 	return resultOf(ref), nil
+}
+
+func frontendRequest(r Request) frontend.Request {
+	return frontend.Request{Opts: r.FrontendAttrs, Inputs: r.FrontendInputs, CacheImports: r.CacheImports}
 }
 
 // subrequestAnswer is the frontend's answer to a question that is no build, such as its checks.

@@ -64,6 +64,7 @@ type Engine struct {
 	frontends map[string]frontend.Frontend
 	exporters *exporter.Registry
 	builds    *builds
+	gateways  *gateways
 
 	settling sync.WaitGroup // one for every settle under way
 	closers  []closer       // in the order things were opened
@@ -76,7 +77,7 @@ type closer struct {
 
 // Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
 func Open(ctx context.Context, o Options) (_ *Engine, err error) {
-	e := &Engine{log: o.Logger, tracer: o.Tracer, platform: platforms.Normalize(platforms.DefaultSpec())}
+	e := &Engine{log: o.Logger, tracer: o.Tracer, platform: platforms.Normalize(platforms.DefaultSpec()), gateways: newGateways()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())

@@ -3,18 +3,24 @@ package daemon
 import (
 	"errors"
 
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/ops"
 )
 
-// failure adds to an error of the solver what clients unwrap: the step, and the lines it was written in.
+// failure adds to an error of the solver what clients unwrap: the step, how its command ended, and the lines it was written in.
 func (r *reference) failure(err error) error {
 	var ve *solver.VertexError
 	if !errors.As(err, &ve) || ve.Vertex == nil {
 		return err
+	}
+	var exit *executor.ExitError
+	if errors.As(err, &exit) {
+		err = &gwpb.ExitError{ExitCode: uint32(exit.Code), Err: err}
 	}
 	err = errdefs.WrapVertex(err, ve.Vertex.ID)
 	return at(err, r.graph.Locations(ve.Vertex.ID))

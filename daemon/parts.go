@@ -158,7 +158,6 @@ func frontendCaps() []string {
 		string(gwpb.CapStatFile), string(gwpb.CapProtoRefArray), string(gwpb.CapReferenceOutput), string(gwpb.CapFrontendInputs),
 		string(gwpb.CapGatewaySolveMetadata), string(gwpb.CapFrontendCaps), string(gwpb.CapGatewayEvaluateSolve),
 		string(gwpb.CapGatewayEvaluate), string(gwpb.CapGatewayWarnings), string(gwpb.CapSourceMetaResolver),
-		string(gwpb.CapImportCaches),
 	}
 }
 

@@ -14,12 +14,16 @@ type Request struct {
 	Ref string
 	// Sessions are ids of the client's sessions, the first preferred. A session need not be there yet.
 	Sessions []string
-	// Frontend and FrontendAttrs, or Definition, say what to build.
+	// Frontend and FrontendAttrs, or Definition, say what to build, unless the build is Driven. A definition without ops is a
+	// build of nothing.
 	Frontend       string
 	FrontendAttrs  map[string]string
 	FrontendInputs map[string]*pb.Definition
 	Definition     *pb.Definition
 	CacheImports   []gwclient.CacheOptionsEntry
+	// Driven says that the client stands in the frontend's place: it asks the build's [Gateway] for what it needs, and returns
+	// the result there. The build lasts until then.
+	Driven bool
 	// Outputs are where the outcome goes; none keeps it in the cache alone.
 	Outputs []Output
 	// Entitlements are what the client allows; a step gets one only if the daemon's configuration allows it too.
@@ -54,9 +58,13 @@ func (r Request) validate() error {
 		return fmt.Errorf("%w: no ref", ErrInvalidRequest)
 	case len(r.Ref) > maxRef:
 		return fmt.Errorf("%w: ref of %d bytes", ErrInvalidRequest, len(r.Ref))
+	case r.Driven && (r.Frontend != "" || r.Definition != nil):
+		return fmt.Errorf("%w: driven by the client, and also a frontend or a definition", ErrInvalidRequest)
+	case r.Driven:
+		return nil
 	case r.Frontend != "" && r.Definition != nil && len(r.Definition.Def) > 0:
 		return fmt.Errorf("%w: both the frontend %q and a definition", ErrInvalidRequest, r.Frontend)
-	case r.Frontend == "" && (r.Definition == nil || len(r.Definition.Def) == 0):
+	case r.Frontend == "" && r.Definition == nil:
 		return fmt.Errorf("%w: neither a frontend nor a definition", ErrInvalidRequest)
 	}
 	return nil

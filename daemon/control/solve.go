@@ -3,12 +3,13 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/frontend/gateway"
+	"github.com/slipwaybuild/slipway/solver/ops"
 	"google.golang.org/grpc/codes"
 )
 
@@ -34,6 +35,8 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		Definition:     r.Definition,
 		Entitlements:   r.Entitlements,
 		Outputs:        outputs(r),
+		// A definition without ops is a build of nothing; no definition at all is a build that the client drives.
+		Driven: r.Frontend == "" && r.Definition == nil,
 	}
 	if r.Session != "" {
 		req.Sessions = []string{r.Session}
@@ -69,6 +72,8 @@ func outputs(r *controlapi.SolveRequest) []daemon.Output {
 
 // withCode gives an error the gRPC code that belongs to it.
 func withCode(err error) error {
+	var definition *ops.DefinitionError
+	var image *gateway.UnsupportedImageError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return grpcerrors.WrapCode(err, codes.Canceled)
@@ -80,6 +85,11 @@ func withCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.AlreadyExists)
 	case errors.Is(err, daemon.ErrNoBuild):
 		return grpcerrors.WrapCode(err, codes.NotFound)
+	case errors.As(err, &definition):
+		return grpcerrors.WrapCode(err, codes.InvalidArgument)
+	case errors.As(err, &image):
+		return grpcerrors.WrapCode(err, codes.Unimplemented)
 	}
-	return fmt.Errorf("failed to solve: %w", err)
+	// Clients write in front that it is a solve that failed.
+	return err
 }

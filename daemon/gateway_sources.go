@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/grpcerrors"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// ResolveImageConfig resolves an image to a digest and its config. Clients that know ResolveSourceMeta do not use it.
+func (g *Gateway) ResolveImageConfig(ctx context.Context, r *gwpb.ResolveImageConfigRequest) (*gwpb.ResolveImageConfigResponse, error) {
+	return call(ctx, g, func(ctx context.Context) (*gwpb.ResolveImageConfigResponse, error) {
+		if len(r.SourcePolicies) > 0 {
+			return nil, errPolicies
+		}
+		opt := sourceresolver.Opt{LogName: r.LogName}
+		switch t := sourceresolver.ResolverType(r.ResolverType); t {
+		case sourceresolver.ResolverTypeRegistry:
+			opt.ImageOpt = &sourceresolver.ResolveImageOpt{Platform: platformFrom(r.Platform), ResolveMode: r.ResolveMode}
+		case sourceresolver.ResolverTypeOCILayout:
+			opt.OCILayoutOpt = &sourceresolver.ResolveOCILayoutOpt{
+				Platform: platformFrom(r.Platform),
+				Store:    sourceresolver.ResolveImageConfigOptStore{SessionID: r.SessionID, StoreID: r.StoreID},
+			}
+		default:
+			return nil, invalid("an unknown type of image resolver")
+		}
+		ref, dgst, config, err := g.client.ResolveImageConfig(ctx, r.Ref, opt)
+		if err != nil {
+			return nil, err
+		}
+		return &gwpb.ResolveImageConfigResponse{Ref: ref, Digest: string(dgst), Config: config}, nil
+	})
+}
+
+// ResolveSourceMeta asks a source what it means now.
+func (g *Gateway) ResolveSourceMeta(ctx context.Context, r *gwpb.ResolveSourceMetaRequest) (*gwpb.ResolveSourceMetaResponse, error) {
+	return call(ctx, g, func(ctx context.Context) (*gwpb.ResolveSourceMetaResponse, error) {
+		opt, err := resolveOptions(r)
+		if err != nil {
+			return nil, err
+		}
+		res, err := g.client.ResolveSourceMetadata(ctx, r.Source, opt)
+		if err != nil {
+			return nil, err
+		}
+		return encodeMeta(res), nil
+	})
+}
+
+func resolveOptions(r *gwpb.ResolveSourceMetaRequest) (sourceresolver.Opt, error) {
+	platform := platformFrom(r.Platform)
+	opt := sourceresolver.Opt{
+		LogName:      r.LogName,
+		ImageOpt:     &sourceresolver.ResolveImageOpt{Platform: platform, ResolveMode: r.ResolveMode, NoConfig: r.Image.GetNoConfig()},
+		OCILayoutOpt: &sourceresolver.ResolveOCILayoutOpt{Platform: platform},
+		GitOpt:       &sourceresolver.ResolveGitOpt{ReturnObject: r.Git.GetReturnObject()},
+	}
+	switch {
+	case r.Source == nil:
+		return opt, invalid("no source to resolve")
+	case len(r.SourcePolicies) > 0:
+		return opt, errPolicies
+	case r.Image.GetAttestationChain() || len(r.Image.GetResolveAttestations()) > 0:
+		return opt, grpcerrors.WrapCode(errors.New("resolving attestations of images is not supported"), codes.Unimplemented)
+	case r.HTTP.GetChecksumRequest() != nil:
+		return opt, grpcerrors.WrapCode(errors.New("checksum requests for URLs are not supported"), codes.Unimplemented)
+	}
+	return opt, nil
+}
+
+func platformFrom(p *pb.Platform) *ocispecs.Platform {
+	if p == nil {
+		return nil
+	}
+	spec := p.Spec()
+	return &spec
+}
+
+func encodeMeta(m *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse {
+	res := &gwpb.ResolveSourceMetaResponse{Source: m.Op}
+	if i := m.Image; i != nil {
+		res.Image = &gwpb.ResolveSourceImageResponse{Digest: string(i.Digest), Config: i.Config}
+	}
+	if i := m.Git; i != nil {
+		res.Git = &gwpb.ResolveSourceGitResponse{
+			Checksum: i.Checksum, Ref: i.Ref, CommitChecksum: i.CommitChecksum, CommitObject: i.CommitObject, TagObject: i.TagObject,
+		}
+	}
+	if i := m.HTTP; i != nil {
+		res.HTTP = &gwpb.ResolveSourceHTTPResponse{Checksum: string(i.Digest), Filename: i.Filename}
+		if i.LastModified != nil {
+			res.HTTP.LastModified = timestamppb.New(*i.LastModified)
+		}
+	}
+	return res
+}
