@@ -20,6 +20,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // gitRepository makes a bare repository below dir: branch main with a tag v1 on its first commit, and branch topic.
@@ -310,8 +311,8 @@ func TestGitOverSSH(t *testing.T) {
 	if got := read(t, out, "version"); got != "first" {
 		t.Errorf("ADD: %q", got)
 	}
-	if r := d.run("build", "--progress", "plain", "-o", "type=cacheonly", "--no-cache", dir); r.code != 1 || !strings.Contains(r.errOut, "--ssh default") {
-		t.Errorf("without an agent: exit %d, want 1 and a hint\n%s", r.code, r.all())
+	if r := d.run("build", "--progress", "plain", "-o", "type=cacheonly", "--no-cache", dir); r.code != 1 || !strings.Contains(r.errOut, `no SSH key "default" forwarded`) {
+		t.Errorf("without an agent: exit %d\n%s", r.code, r.all())
 	}
 }
 
@@ -347,6 +348,12 @@ func serveFiles(t *testing.T, content map[string][]byte) *files {
 	}))
 	t.Cleanup(f.Close)
 	return f
+}
+
+func (f *files) count(path string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sent[path]
 }
 
 func tarball(t *testing.T, headers ...tar.Header) []byte {
@@ -417,10 +424,10 @@ ADD %[1]s/data /plain
 ADD --chmod=751 --chown=3:4 %[1]s/data /mode/
 ADD --checksum=%[2]s %[1]s/data /sum
 ADD --unpack=true %[1]s/named.tar /unpacked/
-COPY --from=named inside /named
+COPY --from=named context /named.tar
 `, f.URL, sum)})
 	d.build("--build-context", "named="+f.URL+"/named.tar", "-o", out, dir)
-	for file, want := range map[string]string{"plain": "data", "mode/data": "data", "sum": "data", "unpacked/inside": "named over http", "named": "named over http"} {
+	for file, want := range map[string]string{"plain": "data", "mode/data": "data", "sum": "data", "unpacked/inside": "named over http", "named.tar": string(f.bytes["/named.tar"])} {
 		if got := read(t, out, file); got != want {
 			t.Errorf("%s: %q", file, got)
 		}
@@ -431,14 +438,26 @@ COPY --from=named inside /named
 	if fi, err := os.Stat(filepath.Join(out, "mode/data")); err != nil || fi.Mode().Perm() != 0o751 {
 		t.Errorf("--chmod: %v, %v", fi.Mode(), err)
 	}
+	before := f.count("/data")
 	assertAllCached(t, d.build("--build-context", "named="+f.URL+"/named.tar", "-o", out, dir))
-	f.mu.Lock()
-	if n := f.sent["/data"]; n != 1 {
-		t.Errorf("an unchanged file was sent %d times", n)
+	if n := f.count("/data"); n != before {
+		t.Errorf("an unchanged file was sent again, %d times", n-before)
 	}
+	f.mu.Lock()
 	f.bytes["/data"] = []byte("other")
 	f.mu.Unlock()
-	if r := d.run("build", "-o", "type=cacheonly", "--build-context", "named="+f.URL+"/named.tar", dir); r.code != 1 || !strings.Contains(r.errOut, sum) {
+	// What a checksum names is here already, whatever the server has now.
+	pinned := write(t, map[string]string{"Dockerfile": fmt.Sprintf("FROM scratch\nADD --checksum=%s %s/data /pinned\n", sum, f.URL)})
+	d.build("-o", out, pinned)
+	if got := read(t, out, "pinned"); got != "data" {
+		t.Errorf("pinned by a checksum: %q", got)
+	}
+	d.stop()
+	if err := os.RemoveAll(d.root); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	if r := d.run("build", "-o", "type=cacheonly", pinned); r.code != 1 || !strings.Contains(r.errOut, sum) {
 		t.Errorf("a file that is not what the checksum says: exit %d\n%s", r.code, r.all())
 	}
 	plain := write(t, map[string]string{"Dockerfile": "FROM scratch\nADD " + f.URL + "/data /plain\n"})
@@ -545,7 +564,7 @@ func TestOddFilesInContext(t *testing.T) {
 	bb := busyboxContext(t)
 	dir := write(t, map[string]string{"Dockerfile": base + "COPY . /in\nRUN cd /in && find . -name '*.d' -type f | wc -l > /count; stat -c %F /in/fifo > /fifo; ls /in > /ls\n"})
 	long := strings.Repeat("x", 253) + ".d"
-	names := []string{"new\nline.d", "ünïcødé 世界.d", "bad\xffutf8.d", " leading.d", "trailing .d", "-dash.d", "quo\"te'.d", "back\\slash.d", "st*r[a].d", long, "tab\t.d"}
+	names := []string{"new\nline.d", "ünïcødé 世界.d", " leading.d", "trailing .d", "-dash.d", "quo\"te'.d", "back\\slash.d", "st*r[a].d", long, "tab\t.d"}
 	for _, name := range names {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
 			t.Fatal(err)
@@ -579,8 +598,8 @@ func TestOddFilesInContext(t *testing.T) {
 	found := map[string]string{}
 	var bigSize int64
 	readTar(t, archive, func(h *tar.Header, body []byte) {
-		switch {
-		case h.Name == "in/big":
+		switch h.Name {
+		case "in/big":
 			bigSize = h.Size
 		default:
 			found[h.Name] = string(body)
@@ -599,6 +618,11 @@ func TestOddFilesInContext(t *testing.T) {
 	}
 	if strings.Contains(found["ls"], "socket") {
 		t.Error("a socket was sent")
+	}
+	// The protocol carries names in UTF-8 alone.
+	bad := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY . /\n", "bad\xffutf8": ""})
+	if r := d.run("build", "-o", "type=cacheonly", bad); r.code != 1 || !strings.Contains(r.errOut, `"bad\xffutf8"`) || !strings.Contains(r.errOut, "UTF-8") {
+		t.Errorf("a name that cannot be sent: exit %d\n%s", r.code, r.all())
 	}
 }
 
@@ -725,25 +749,38 @@ func TestUnchangedContextIsNotSentAgain(t *testing.T) {
 			}
 		}
 	}
+	// Younger changes than the time stamps' steps could be followed by others that nothing tells apart: such files are read again.
+	settle := func(path string) {
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := time.Unix(fi.Sys().(*syscall.Stat_t).Ctim.Unix())
+		waitFor(t, "time stamps to settle", func() bool { return time.Since(changed) > 2100*time.Millisecond })
+	}
+	settle(filepath.Join(dir, "d199/99"))
 	sent := func(r result) string {
-		m := regexp.MustCompile(`transferring context: *([0-9.]+[kMG]?B)[^\n]*done`).FindAllStringSubmatch(r.errOut, -1)
+		m := regexp.MustCompile(`transferring context: *([0-9.]+[kMG]?B )?[^\n]*done`).FindAllStringSubmatch(r.errOut, -1)
 		if len(m) == 0 {
 			t.Fatalf("no transfer is shown:\n%s", r.errOut)
 		}
-		return m[len(m)-1][1]
+		if m[len(m)-1][1] == "" {
+			return "0B"
+		}
+		return strings.TrimSpace(m[len(m)-1][1])
 	}
 	if got := sent(d.build("-o", "type=cacheonly", dir)); !strings.HasSuffix(got, "kB") {
 		t.Errorf("the first build was sent %s, want 200 kB and a bit", got)
 	}
 	r := d.build("-o", "type=cacheonly", dir)
 	assertAllCached(t, r)
-	if got := sent(r); got != "0B" && !regexp.MustCompile(`^[0-9]+B$`).MatchString(got) {
+	if got := sent(r); got != "0B" {
 		t.Errorf("an unchanged context was sent again: %s", got)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "d7/7"), []byte(strings.Repeat("z", 300)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := sent(d.build("-o", "type=cacheonly", dir)); !regexp.MustCompile(`^[0-9]{3}B$`).MatchString(got) {
+	if got := sent(d.build("-o", "type=cacheonly", dir)); got != "300B" {
 		t.Errorf("for one changed file of 300 bytes %s were sent", got)
 	}
 }

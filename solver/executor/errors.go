@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
@@ -42,7 +43,10 @@ func (e *MissingSecretError) Unwrap() error { return ErrNoSecret }
 // MissingSSHError says that no client forwards an ssh agent a step must have. It is [ErrNoSSH].
 type MissingSSHError struct{ ID string }
 
-func (e *MissingSSHError) Error() string { return "ssh agent " + e.ID + ": not forwarded" }
+func (e *MissingSSHError) Error() string {
+	// No id is how a mount asks for the agent that users call default.
+	return "ssh agent " + cmp.Or(e.ID, "default") + ": not forwarded"
+}
 
 // Unwrap returns [ErrNoSSH].
 func (e *MissingSSHError) Unwrap() error { return ErrNoSSH }

@@ -189,3 +189,12 @@ func FuzzLookupUser(f *testing.F) {
 		}
 	})
 }
+
+func TestMissingAgentIsNamed(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{"": "ssh agent default: not forwarded", "work": "ssh agent work: not forwarded"} {
+		if got := (&MissingSSHError{ID: id}).Error(); got != want {
+			t.Errorf("id %q: %q, want %q", id, got, want)
+		}
+	}
+}
