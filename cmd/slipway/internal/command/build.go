@@ -105,7 +105,7 @@ func solve(ctx context.Context, d *remote.Daemon, p *request.Prepared, progress 
 	statusCtx, endStatus := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStatus()
 	eg.Go(func() error {
-		_, err := display.Follow(statusCtx, d.Control, p.Solve.Ref, progress, "", out)
+		err := display.Follow(statusCtx, d.Control, p.Solve.Ref, progress, out)
 		if statusCtx.Err() != nil {
 			return nil
 		}

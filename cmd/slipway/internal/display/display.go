@@ -27,16 +27,12 @@ func Check(mode string) error {
 	return fmt.Errorf("invalid progress mode %q: use auto, tty, plain, quiet or rawjson", mode)
 }
 
-// Summary is what the viewer of a build's progress remembers of it.
-type Summary struct {
-	Warnings []client.VertexWarning
-}
-
-// Follow reads the build's progress to its end and draws it on out. It never holds the build up: the daemon keeps the story.
-func Follow(ctx context.Context, ctl controlapi.ControlClient, ref, mode, title string, out *os.File) (*Summary, error) {
+// Follow reads the build's progress to its end and draws it on out, and the warnings after it. It never holds the build up: the
+// daemon keeps the story.
+func Follow(ctx context.Context, ctl controlapi.ControlClient, ref, mode string, out *os.File) error {
 	stream, err := ctl.Status(ctx, &controlapi.StatusRequest{Ref: ref})
 	if err != nil {
-		return nil, fmt.Errorf("follow the build: %w", err)
+		return fmt.Errorf("follow the build: %w", err)
 	}
 	statuses := make(chan *client.SolveStatus)
 	var readErr error
@@ -44,11 +40,11 @@ func Follow(ctx context.Context, ctl controlapi.ControlClient, ref, mode, title 
 		defer close(statuses)
 		readErr = read(ctx, stream, statuses)
 	}()
-	summary, err := draw(ctx, statuses, mode, title, out)
+	err = draw(ctx, statuses, mode, out)
 	// What is drawn no more is read on, so that the reader ends.
 	for range statuses {
 	}
-	return summary, errors.Join(err, readErr)
+	return errors.Join(err, readErr)
 }
 
 func read(ctx context.Context, stream controlapi.Control_StatusClient, statuses chan<- *client.SolveStatus) error {
@@ -68,24 +64,20 @@ func read(ctx context.Context, stream controlapi.Control_StatusClient, statuses 
 	}
 }
 
-func draw(ctx context.Context, statuses chan *client.SolveStatus, mode, title string, out *os.File) (*Summary, error) {
+func draw(ctx context.Context, statuses chan *client.SolveStatus, mode string, out *os.File) error {
 	switch mode {
 	case "rawjson":
-		return &Summary{}, rawJSON(statuses, out)
+		return rawJSON(statuses, out)
 	case "quiet":
-		return &Summary{}, quiet(statuses, out)
+		return quiet(statuses, out)
 	}
-	opts := []progressui.DisplayOpt{}
-	if title != "" {
-		opts = append(opts, progressui.WithPhase(title))
-	}
-	d, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), opts...)
+	d, err := progressui.NewDisplay(out, progressui.DisplayMode(mode))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// The display outlives a cancelled build by what the daemon still says about its end.
 	warnings, err := d.UpdateFrom(context.WithoutCancel(ctx), statuses)
-	return &Summary{Warnings: warnings}, err
+	return errors.Join(err, printWarnings(out, warnings))
 }
 
 func rawJSON(statuses <-chan *client.SolveStatus, out io.Writer) error {
