@@ -146,6 +146,10 @@ func (w *streamWriter) Close() error {
 	w.flush()
 	w.closed = true
 	defer w.cancel()
+	// An end that is sent after giving up would tell the client that its file is whole.
+	if w.ctx.Err() != nil {
+		w.fail(context.Cause(w.ctx))
+	}
 	if w.err != nil || w.exists {
 		return w.err
 	}
