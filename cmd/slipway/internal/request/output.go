@@ -178,25 +178,31 @@ func createFile(dest string) (io.WriteCloser, error) {
 	return &pendingFile{File: f, dest: dest}, nil
 }
 
+// pendingFile is a file that is not there under its name yet.
 type pendingFile struct {
 	*os.File
-	dest string
+	dest  string
+	cause error // why it will never be whole
 }
 
-// Close publishes the file.
+var _ filesync.Aborter = (*pendingFile)(nil)
+
+// Abort says that no more will come, and what came is not all.
+func (f *pendingFile) Abort(cause error) { f.cause = cause }
+
+// Close publishes the file, or removes it if it is not whole.
 func (f *pendingFile) Close() error {
-	err := f.Chmod(0o644)
+	err := f.cause
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
 	err = errors.Join(err, f.File.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), f.dest)
 	}
 	if err != nil {
+		// It has a name nobody knows; that it cannot be removed is the lesser trouble.
 		_ = os.Remove(f.Name())
 	}
 	return err
-}
-
-// Abort removes what was written.
-func (f *pendingFile) Abort() error {
-	return errors.Join(f.File.Close(), os.Remove(f.Name()))
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/slipwaybuild/slipway/session/filesync"
 )
 
 func TestParseOutput(t *testing.T) {
@@ -81,6 +83,34 @@ func TestOutputFileAppearsWhenItIsWhole(t *testing.T) {
 	}
 	if b, err := os.ReadFile(dest); err != nil || string(b) != "whole" {
 		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+func TestOutputFileThatIsNotWholeLeavesWhatWasThere(t *testing.T) {
+	t.Parallel()
+	dest := filepath.Join(t.TempDir(), "x.tar")
+	if err := os.WriteFile(dest, []byte("before"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := parseOutput("type=oci,dest="+dest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := out.Target.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, "half"); err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("the daemon went away")
+	w.(filesync.Aborter).Abort(cause)
+	if err := w.Close(); !errors.Is(err, cause) {
+		t.Errorf("closing half a file: %v", err)
+	}
+	left, err := os.ReadDir(filepath.Dir(dest))
+	if b, readErr := os.ReadFile(dest); err != nil || readErr != nil || len(left) != 1 || string(b) != "before" {
+		t.Errorf("%d files are left, the old one reads %q (%v, %v)", len(left), b, err, readErr)
 	}
 }
 
