@@ -88,6 +88,20 @@ func newReceiver(req Request) *receiver {
 func (r *receiver) end(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.fail(err)
+}
+
+// refuse is end with an error that the peer is to blame for and should hear of. That there is something to tell and what it is
+// must be seen together: outgoing may look at any moment.
+func (r *receiver) refuse(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tell = r.err == nil
+	r.fail(err)
+}
+
+// fail is end with mu held.
+func (r *receiver) fail(err error) {
 	if r.err == nil {
 		if errors.Is(err, io.EOF) && !r.finished {
 			err = io.ErrUnexpectedEOF
@@ -95,14 +109,6 @@ func (r *receiver) end(err error) {
 		r.err = err
 	}
 	r.cond.Broadcast()
-}
-
-// refuse is end with an error that the peer is to blame for and should hear of.
-func (r *receiver) refuse(err error) {
-	r.mu.Lock()
-	r.tell = r.err == nil
-	r.mu.Unlock()
-	r.end(err)
 }
 
 // handle takes one packet.
