@@ -38,7 +38,7 @@ RUN chmod 600 /lower/meta && chown 7:7 /lower/sticky && probe setxattr /lower/xa
  && probe setxattr /lower/xdir user.more m
 RUN echo end >> /lower/append && printf X | dd of=/lower/big bs=1 seek=100000 conv=notrunc 2>/dev/null && echo more >> /lower/hard1
 RUN rm -rf /made/empty && mkdir /made/empty && touch /made/empty/not && rm /made/link && rm -rf /lower/opaque && mkdir /lower/opaque
-WORKDIR /work/dir
+WORKDIR /srv/dir
 USER 1000:1000
 RUN echo mine > /made/in/here/mine
 USER 0
