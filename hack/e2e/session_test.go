@@ -319,11 +319,8 @@ func TestGatewayClient(t *testing.T) {
 		}
 		return g.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), Evaluate: true})
 	}, nil)
-	if ctx.Err() != nil {
-		t.Fatalf("no answer: %v", err)
-	}
-	if err != nil && !strings.Contains(err.Error(), "invalid build request") {
-		t.Errorf("neither served nor refused: %v", err)
+	if err != nil {
+		t.Errorf("a build driven by the client: %v", err)
 	}
 }
 

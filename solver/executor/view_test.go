@@ -134,7 +134,7 @@ func FuzzWalk(f *testing.F) {
 	f.Add("//./..", "a//b/")
 	f.Fuzz(func(t *testing.T, p, target string) {
 		if target == "" || strings.ContainsRune(target, 0) || len(target) > 200 || len(p) > 200 {
-			t.Skip()
+			t.Skip("no symlink can have such a target")
 		}
 		base := t.TempDir()
 		root := filepath.Join(base, "root")
