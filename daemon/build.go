@@ -15,6 +15,7 @@ import (
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/progress"
+	"github.com/slipwaybuild/slipway/solver/source"
 )
 
 // Build runs a build to its end: solves it, writes its outputs, and returns what clients learn. Cancelling ctx cancels the
@@ -95,6 +96,7 @@ type build struct {
 	solver   *solver.Build
 	loader   *ops.Loader
 	refs     references
+	answers  source.Answers
 	gateway  *Gateway // nil unless the client drives the build
 }
 
@@ -102,14 +104,14 @@ func (e *Engine) newBuild(r Request, sink progress.Sink, entitlements []string) 
 	group := e.sessions.Group(r.Sessions...)
 	b := &build{engine: e, ref: r.Ref, sessions: group, sink: sink}
 	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Sink: sink})
-	b.loader = e.factory.NewLoader(ops.LoadOptions{Entitlements: entitlements, Solve: b.solveNested})
+	b.loader = e.factory.NewLoader(ops.LoadOptions{Entitlements: entitlements, Solve: b.solveNested, Answers: &b.answers})
 	return b
 }
 
 // close gives back what the build holds. What other builds wait for goes on.
 func (b *build) close() error {
 	b.undrive()
-	return errors.Join(b.refs.release(), b.solver.Close())
+	return errors.Join(b.refs.release(), b.solver.Close(), b.answers.Close())
 }
 
 func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporter) (*Response, error) {

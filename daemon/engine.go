@@ -46,6 +46,7 @@ type Options struct {
 type Engine struct {
 	log          *slog.Logger
 	tracer       opentracing.Tracer
+	userAgent    string
 	worker       Worker
 	platform     ocispecs.Platform
 	entitlements []string
@@ -84,6 +85,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		}
 	}()
 	e.entitlements = slices.Clone(o.Config.Entitlements)
+	e.userAgent = userAgent(o.Version)
 	root := o.Config.Root
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, fmt.Errorf("make root directory: %w", err)
@@ -140,7 +142,7 @@ func (e *Engine) openStores(ctx context.Context, o Options, root string) (err er
 	}
 	e.opened("image store", e.images.Close)
 	e.registry, err = registry.New(registry.Options{
-		Hosts: registryHosts(o.Config.Registries), UserAgent: Product + "/" + o.Version, Logger: e.log,
+		Hosts: registryHosts(o.Config.Registries), UserAgent: e.userAgent, Logger: e.log,
 	})
 	if err != nil {
 		return fmt.Errorf("configure registries: %w", err)

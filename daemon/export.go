@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/slipwaybuild/slipway/exporter"
@@ -35,6 +37,9 @@ func (b *build) exportInput(ctx context.Context, r Request, res *frontend.Result
 	}
 	// A frontend that was asked for several platforms, or for one as if it were several, answers with a map.
 	in.MultiPlatform = len(res.Refs) > 0
+	if err := b.warnOfPlatforms(ctx, cmp.Or(r.FrontendAttrs["platform"], platforms.Format(b.engine.platform)), ps, in.MultiPlatform); err != nil {
+		return in, err
+	}
 	in.Platforms = make([]exporter.Platform, len(ps.Platforms))
 	eg, egCtx := errgroup.WithContext(ctx)
 	for i, p := range ps.Platforms {

@@ -48,7 +48,7 @@ func (e *Engine) openSources(root string) (err error) {
 	if err != nil {
 		return err
 	}
-	urls, err := http.New(http.Options{Store: e.layers, Sessions: e.sessions, Root: filepath.Join(dir, "http"), Logger: e.log})
+	urls, err := http.New(http.Options{Store: e.layers, Sessions: e.sessions, Root: filepath.Join(dir, "http"), UserAgent: e.userAgent, Logger: e.log})
 	if err != nil {
 		return err
 	}

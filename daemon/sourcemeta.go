@@ -32,7 +32,7 @@ func (b *build) ResolveSource(ctx context.Context, op *pb.SourceOp, opt sourcere
 	}
 	var res *sourceresolver.MetaResponse
 	err := b.step(ctx, name, func(ctx context.Context, p progress.Writer) (err error) {
-		res, err = resolve(ctx, source.Env{Sessions: b.groupNow, Progress: p}, op, opt)
+		res, err = resolve(ctx, source.Env{Sessions: b.groupNow, Progress: p, Answers: &b.answers}, op, opt)
 		return err
 	})
 	return res, err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The headers of the handshake, over HTTP as they stand and over gRPC metadata in lower case.
@@ -14,6 +15,7 @@ const (
 	headerName      = "X-Docker-Expose-Session-Name"
 	headerSharedKey = "X-Docker-Expose-Session-Sharedkey"
 	headerMethod    = "X-Docker-Expose-Session-Grpc-Method"
+	headerHealth    = "X-Buildkit-Session-Health-Custom-Timeout"
 	// encodedSuffix makes the header that says that a value is query-escaped, because headers carry ASCII only.
 	encodedSuffix = "-Encoded"
 )
@@ -31,6 +33,8 @@ type handshake struct {
 	name      string
 	sharedKey string
 	methods   []string
+	// health is how long the client wants to be let stay silent; 0 leaves it to the daemon.
+	health time.Duration
 }
 
 // meta writes the handshake as headers.
@@ -71,6 +75,7 @@ func parseHandshake(meta map[string][]string) (handshake, error) {
 	if h.sharedKey, err = get(head, headerSharedKey); err != nil {
 		return handshake{}, err
 	}
+	h.health = healthTimeout(head.Get(headerHealth))
 	if len(h.methods) > maxMethods {
 		return handshake{}, refuse(ErrBadHeader, "%s: %d methods, at most %d are taken", headerMethod, len(h.methods), maxMethods)
 	}
@@ -80,6 +85,15 @@ func parseHandshake(meta map[string][]string) (handshake, error) {
 		}
 	}
 	return h, nil
+}
+
+// healthTimeout reads the milliseconds after which a client that asks for it counts as lost; what makes no sense is not asked.
+func healthTimeout(v string) time.Duration {
+	ms, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || ms <= 0 {
+		return 0
+	}
+	return max(time.Duration(ms)*time.Millisecond, time.Second)
 }
 
 // checkID keeps out what would make ids ambiguous (the prefix mark) or unreadable in a log.

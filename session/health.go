@@ -46,6 +46,14 @@ func (h Health) withDefaults() Health {
 	return h
 }
 
+// asked is h for a client that asked to be given up after timeout; 0 changes nothing.
+func (h Health) asked(timeout time.Duration) Health {
+	if timeout > 0 {
+		h.Interval, h.Timeout, h.Patience = timeout, timeout, timeout
+	}
+	return h
+}
+
 // monitor returns why the session must be given up, or nil when ctx ends. Only methods that the client announced are called.
 func monitor(ctx context.Context, r *remote, o Health) error {
 	if !r.Supports(methodCheck) {

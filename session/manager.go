@@ -149,7 +149,7 @@ func (m *Manager) run(ctx context.Context, conn net.Conn, h handshake) error {
 	m.o.Logger.Debug("session opened", "session", r.id, "name", r.name)
 
 	verdict := make(chan error, 1)
-	go func() { verdict <- monitor(ctx, r, m.o.Health) }()
+	go func() { verdict <- monitor(ctx, r, m.o.Health.asked(h.health)) }()
 	err := m.watch(ctx, r, verdict)
 	cause := err
 	if cause == nil {

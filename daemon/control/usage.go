@@ -11,9 +11,14 @@ import (
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
+
+// wholeUsage is the metadata by which a client asks also for what is no cache, so that the sizes add up to what is on disk.
+// BuildKit's clients take every record for cache that a prune can remove.
+const wholeUsage = "slipway-whole-usage"
 
 // DiskUsage lists what is on disk.
 func (s *Service) DiskUsage(ctx context.Context, r *controlapi.DiskUsageRequest) (*controlapi.DiskUsageResponse, error) {
@@ -26,7 +31,11 @@ func (s *Service) DiskUsage(ctx context.Context, r *controlapi.DiskUsageRequest)
 		return nil, withCode(err)
 	}
 	res := &controlapi.DiskUsageResponse{}
+	whole := len(metadata.ValueFromIncomingContext(ctx, wholeUsage)) > 0
 	for _, u := range list {
+		if !whole && (u.Own || u.Retired) {
+			continue
+		}
 		if r.AgeLimit > 0 && time.Since(u.LastUsedAt) < time.Duration(r.AgeLimit) {
 			continue
 		}

@@ -59,7 +59,7 @@ func patchConfig(in configInput) (c config, err error) {
 		return c, fmt.Errorf("parse image config: %w", err)
 	}
 	if fields == nil {
-		return c, errors.New("parse image config: it is null")
+		return c, errors.New("invalid null image config for export")
 	}
 	var known, base struct {
 		Created *time.Time         `json:"created"`

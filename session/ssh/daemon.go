@@ -20,10 +20,13 @@ import (
 var ErrNotForwarded = errors.New("no SSH key forwarded from the client")
 
 // notForwardedError is ErrNotForwarded with the id, in the words that BuildKit uses.
-type notForwardedError struct{ id string }
+type notForwardedError struct {
+	id    string
+	asked error // what the clients said
+}
 
 func (e *notForwardedError) Error() string {
-	return fmt.Sprintf("no SSH key %q forwarded from the client", e.id)
+	return fmt.Sprintf("no SSH key %q forwarded from the client: %v", e.id, e.asked)
 }
 
 func (e *notForwardedError) Is(target error) bool { return target == ErrNotForwarded }
@@ -71,7 +74,7 @@ func anyWith(ctx context.Context, g *session.Group, id string, f func(context.Co
 	case err == nil:
 		return nil
 	case asked && errors.Is(err, session.ErrNoSession):
-		return &notForwardedError{id: id}
+		return &notForwardedError{id: id, asked: err}
 	}
 	return fmt.Errorf("ssh agent %q: %w", id, err)
 }

@@ -68,17 +68,24 @@ func (s *Store) hold(ctx context.Context, r storedResult) (*layers.Ref, error) {
 	if len(r.Layers) == 0 {
 		return s.layers.Scratch(), nil
 	}
-	ids := make([]layers.ID, len(r.Layers))
-	remote := false
-	for i, l := range r.Layers {
-		ids[i] = l.ID
-		remote = remote || l.Remote != nil
+	ids := r.ids()
+	remote := slices.ContainsFunc(r.Layers, func(l storedLayer) bool { return l.Remote != nil })
+	if s.layers.Retired(ids...) {
+		return nil, fmt.Errorf("layers were pruned: %w", layers.ErrNotFound)
 	}
 	ref, err := s.layers.Pin(ctx, ids...)
 	if err == nil || !remote || !errors.Is(err, layers.ErrNotFound) {
 		return ref, err
 	}
 	return s.holdEach(ctx, r.Layers)
+}
+
+func (r storedResult) ids() []layers.ID {
+	ids := make([]layers.ID, len(r.Layers))
+	for i, l := range r.Layers {
+		ids[i] = l.ID
+	}
+	return ids
 }
 
 // holdEach takes hold of layers one after the other: for those of which some must be noted as remote again.

@@ -5,12 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/slipwaybuild/slipway/solver/layers"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -67,17 +65,8 @@ func (s *Store) sweepLost(ctx context.Context) error {
 			return s.damaged(records, key, err)
 		}
 		for _, r := range stored {
-			ref, err := s.hold(ctx, r)
-			if errors.Is(err, layers.ErrNotFound) {
+			if !s.layers.Cached(r.ids()...) {
 				return s.drop([32]byte(key), row)
-			}
-			if err != nil {
-				return err
-			}
-			if ref != nil {
-				if err := ref.Release(); err != nil {
-					return err
-				}
 			}
 		}
 		return nil

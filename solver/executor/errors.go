@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -41,11 +42,18 @@ func (e *MissingSecretError) Error() string { return "secret " + e.ID + ": not f
 func (e *MissingSecretError) Unwrap() error { return ErrNoSecret }
 
 // MissingSSHError says that no client forwards an ssh agent a step must have. It is [ErrNoSSH].
-type MissingSSHError struct{ ID string }
+type MissingSSHError struct {
+	ID  string
+	Err error // what was said when asked; may be nil
+}
 
 func (e *MissingSSHError) Error() string {
 	// No id is how a mount asks for the agent that users call default.
-	return "ssh agent " + cmp.Or(e.ID, "default") + ": not forwarded"
+	s := fmt.Sprintf("no SSH key %q forwarded from the client", cmp.Or(e.ID, "default"))
+	if e.Err != nil && !errors.Is(ErrNoSSH, e.Err) {
+		s += ": " + e.Err.Error()
+	}
+	return s
 }
 
 // Unwrap returns [ErrNoSSH].

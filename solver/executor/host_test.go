@@ -214,11 +214,14 @@ func (r result) says(t *testing.T, want string) result {
 	return r
 }
 
-// wrote checks what the root's layer has entries for, and nothing else.
+// wrote checks what the root's layer has entries for, and nothing else but the directories that runtimes make for themselves.
 func (r result) wrote(t *testing.T, h *host, want ...string) result {
 	t.Helper()
 	r.ok(t)
-	if got := executortest.Paths(t, h.Store, r.out.Outputs[0]); !slices.Equal(got, want) {
+	got := slices.DeleteFunc(executortest.Paths(t, h.Store, r.out.Outputs[0]), func(p string) bool {
+		return p == "dev/" || p == "proc/" || p == "sys/"
+	})
+	if !slices.Equal(got, want) {
 		t.Errorf("layer holds %q, want %q", got, want)
 	}
 	return r

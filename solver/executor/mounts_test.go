@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +68,22 @@ func TestNoStubStays(t *testing.T) {
 			s.Mounts[0].Layers = base
 			s.Args = []string{"/sh", "-c", "echo x >/new"}
 		}).wrote(t, h, "new")
+	})
+	t.Run("but the mount points of the runtime do", func(t *testing.T) {
+		t.Parallel()
+		b := busyboxFiles(t)[1]
+		r := h.sh(t, "", func(s *executor.Spec) {
+			s.Mounts[0].Layers = h.layer(t, file{name: "sh", data: b.data, mode: 0o755})
+			s.Args = []string{"/sh", "-c", "echo x >/sys/x; exit 0"}
+		}).ok(t)
+		if got := executortest.Paths(t, h.Store, r.out.Outputs[0]); !slices.Equal(got, []string{"dev/", "proc/", "sys/"}) {
+			t.Errorf("layer holds %q", got)
+		}
+		for _, p := range []string{"dev", "proc", "sys"} {
+			if e := entry(t, h, r.out.Outputs[0], p); e.Mode&0o7777 != 0o755 || e.UID != 0 || e.GID != 0 {
+				t.Errorf("%s has mode %o, owner %d:%d", p, e.Mode, e.UID, e.GID)
+			}
+		}
 	})
 }
 

@@ -138,10 +138,11 @@ func (s *step) lay(c *container) error {
 	return nil
 }
 
-// layRuntime makes room for what the runtime mounts itself. It refuses to do so through a symlink.
+// layRuntime makes room for what the runtime mounts itself. It refuses to do so through a symlink. What it made stays in the layer:
+// runtimes make these directories themselves, and layers are what BuildKit's are.
 func (s *step) layRuntime(v *view) error {
 	for _, dest := range []string{"/proc", "/dev", "/sys"} {
-		at, err := stubAt(v, dest, newFile{mode: unix.S_IFDIR | 0o755, remove: true}, true)
+		at, err := stubAt(v, dest, newFile{mode: unix.S_IFDIR | 0o755}, true)
 		if err != nil {
 			return err
 		}

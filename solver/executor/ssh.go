@@ -27,7 +27,7 @@ func checkSSH(ctx context.Context, svc Services, mounts []*mount) error {
 		case errors.Is(err, ErrNoSSH) && m.Optional:
 			m.absent = true
 		case errors.Is(err, ErrNoSSH):
-			return &MissingSSHError{ID: m.ID}
+			return &MissingSSHError{ID: m.ID, Err: err}
 		default:
 			return fmt.Errorf("ssh agent %s: %w", m.ID, err)
 		}

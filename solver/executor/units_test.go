@@ -192,7 +192,7 @@ func FuzzLookupUser(f *testing.F) {
 
 func TestMissingAgentIsNamed(t *testing.T) {
 	t.Parallel()
-	for id, want := range map[string]string{"": "ssh agent default: not forwarded", "work": "ssh agent work: not forwarded"} {
+	for id, want := range map[string]string{"": `no SSH key "default" forwarded from the client`, "work": `no SSH key "work" forwarded from the client`} {
 		if got := (&MissingSSHError{ID: id}).Error(); got != want {
 			t.Errorf("id %q: %q, want %q", id, got, want)
 		}

@@ -195,6 +195,7 @@ func (s *Store) publish(b *newBlobFile, o ImportOptions) (*layer, error) {
 	l.Empty, l.Odd = b.sum.Empty, b.sum.HasImplied || b.sum.HasWhiteouts
 	l.Boot = s.boot
 	l.LastUsed = now
+	l.Retired = false
 	s.layers[id] = l
 	s.used += l.BlobSize
 	s.unsynced[l] = struct{}{}

@@ -74,7 +74,7 @@ func (s *Store) mark(o PruneOptions) []candidate {
 	s.mu.Lock()
 	var all []candidate
 	for _, l := range s.layers {
-		if l.free() {
+		if l.free() || o.everything() && l.retirable() {
 			all = append(all, candidate{usage: l.usage(), layer: l})
 		}
 	}
@@ -138,7 +138,14 @@ func (s *Store) sweep(batch []candidate, o PruneOptions) (gone []Usage, enough b
 		}
 		switch {
 		case c.layer != nil:
-			if c.layer.gone || !c.layer.free() || c.layer.LastUsed.After(c.usage.LastUsedAt) {
+			if c.layer.gone || c.layer.LastUsed.After(c.usage.LastUsedAt) {
+				continue
+			}
+			if o.everything() && c.layer.retirable() {
+				s.retire(c.layer)
+				continue
+			}
+			if !c.layer.free() {
 				continue
 			}
 			c.usage = c.layer.usage()

@@ -37,6 +37,8 @@ type record struct {
 	// Root holds the attributes that the root directory of a step had when it began; a sealed upper that still has them
 	// does not change them.
 	Root *rootAttrs `json:"root,omitempty"`
+	// Retired says that the cache was told to forget the layer and only an image keeps it, until it is asked for again.
+	Retired bool `json:"retired,omitempty"`
 	// Derived says of a blob that it is here only because a directory layer was packed into it.
 	Derived bool `json:"derived,omitempty"`
 	// Boot names the boot in which the bytes were written, until they are known to be on stable storage. Found in a later

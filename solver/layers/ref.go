@@ -153,6 +153,7 @@ func (s *Store) Slice(r *Ref, from, to int) *Ref {
 func (s *Store) use(l *layer, now time.Time) {
 	l.LastUsed = now
 	l.Uses++
+	l.Retired = false
 	s.save(l, false)
 }
 

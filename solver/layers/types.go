@@ -93,9 +93,12 @@ type Usage struct {
 	InUse       bool
 	Mutable     bool
 	Shared      bool // also held by an image
-	CreatedAt   time.Time
-	LastUsedAt  time.Time
-	UsageCount  int
+	// Own says that it is what the store needs for itself, which nothing can remove; Retired that it was pruned, and is here for
+	// an image only. Neither is cache.
+	Own, Retired bool
+	CreatedAt    time.Time
+	LastUsedAt   time.Time
+	UsageCount   int
 }
 
 // PruneOptions limits what [Store.Prune] removes. The zero value removes everything that nobody holds except what images

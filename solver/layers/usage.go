@@ -60,6 +60,7 @@ func (l *layer) usage() Usage {
 	u := Usage{
 		ID: string(l.ID), Kind: l.Kind, Use: l.Labels.Use, Description: l.Labels.Description, Size: l.BlobSize + l.DirSize,
 		InUse: l.pins > 0, Shared: l.holds > 0, CreatedAt: l.Created, LastUsedAt: l.LastUsed, UsageCount: l.Uses,
+		Retired: l.retired(),
 	}
 	if u.Use == "" {
 		u.Use = UseRegular
@@ -77,7 +78,7 @@ func (l *layer) copyUsage() Usage {
 	return Usage{
 		ID: "unpacked:" + string(l.DiffID), Parents: []string{string(l.ID)}, Kind: Directory, Use: UseInternal,
 		Description: "unpacked copy of " + string(l.ID), Size: l.UnpackedSize, InUse: l.pins > 0,
-		CreatedAt: l.Created, LastUsedAt: l.LastUsed, UsageCount: l.Uses,
+		CreatedAt: l.Created, LastUsedAt: l.LastUsed, UsageCount: l.Uses, Retired: l.retired(),
 	}
 }
 
@@ -91,8 +92,10 @@ func (d *volumeDir) usage() Usage {
 func (c *chain) usage() Usage {
 	u := Usage{
 		ID: "chain:" + c.key, Kind: Directory, Use: UseInternal, Description: "mended directories of a stack", Size: c.size,
+		Retired: true,
 	}
 	for _, l := range c.layers {
+		u.Retired = u.Retired && l.retired()
 		u.Parents = append(u.Parents, string(l.ID))
 		u.InUse = u.InUse || l.pins > 0
 		u.CreatedAt, u.LastUsedAt = l.Created, l.LastUsed
@@ -104,7 +107,7 @@ func (c *chain) usage() Usage {
 func (s *Store) ownUsage() ([]Usage, error) {
 	now := s.now()
 	internal := func(id, description string, size int64) Usage {
-		return Usage{ID: id, Kind: Directory, Use: UseInternal, Description: description, Size: size, InUse: true,
+		return Usage{ID: id, Kind: Directory, Use: UseInternal, Description: description, Size: size, InUse: true, Own: true,
 			CreatedAt: now, LastUsedAt: now}
 	}
 	own := []Usage{internal("store", "index of the layer store", s.fixedSize())}

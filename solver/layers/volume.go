@@ -56,6 +56,7 @@ type volumeDir struct {
 	users   int
 	sharing Sharing // of the users
 	stale   bool    // written to since it was measured
+	retired bool    // not for new users; forgotten with the last one
 	gone    bool
 
 	ready chan struct{} // closed once it is made
@@ -190,8 +191,8 @@ func (s *Store) claimVolume(o VolumeOptions) (d *volumeDir, fresh bool, wait *vo
 func (k *volumeKey) choose(sharing Sharing) (d *volumeDir, queue bool) {
 	for _, d := range k.dirs {
 		switch {
-		case d.err != nil:
-			// It could not be made, and goes with its last user.
+		case d.err != nil || d.retired:
+			// It could not be made or is not wanted any more, and goes with its last user.
 		case d.users == 0:
 			return d, false
 		case d.sharing == Private || sharing == Private:
@@ -220,7 +221,7 @@ func (s *Store) leaveVolume(d *volumeDir) {
 	k := s.volumes[d.rec.Key]
 	if d.users == 0 {
 		d.rec.LastUsed = s.now()
-		if d.err != nil {
+		if d.err != nil || d.retired {
 			s.forgetVolume(d)
 		} else {
 			s.saveVolume(d, false)

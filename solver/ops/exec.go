@@ -110,7 +110,7 @@ func checkExec(op *pb.ExecOp, inputs int) error {
 	switch op.Security {
 	case pb.SecurityMode_SANDBOX, pb.SecurityMode_INSECURE:
 	default:
-		return fmt.Errorf("unknown security mode %d", op.Security)
+		return fmt.Errorf("invalid security mode %d", op.Security)
 	}
 	return nil
 }

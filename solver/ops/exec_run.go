@@ -208,12 +208,27 @@ func (e *execOp) mount(m *pb.Mount, inputs []solver.Result) executor.Mount {
 	return out
 }
 
+// emptyCacheMounts lets the cache mounts of a step that ignores the cache begin anew, once in a build: its steps share them.
+func (l *Loader) emptyCacheMounts(op *pb.ExecOp) {
+	for _, m := range op.GetMounts() {
+		if m.GetMountType() != pb.MountType_CACHE || l.emptied[cacheID(m)] {
+			continue
+		}
+		l.emptied[cacheID(m)] = true
+		l.f.store.RetireVolumes(cacheID(m))
+	}
+}
+
+func cacheID(m *pb.Mount) string {
+	if id := m.CacheOpt.GetID(); id != "" {
+		return id
+	}
+	return m.Dest
+}
+
 // cacheOf names the volume of a cache mount: by its id, and by what it began with.
 func cacheOf(m *pb.Mount, base []layers.ID) (string, layers.Sharing) {
-	key := m.CacheOpt.GetID()
-	if key == "" {
-		key = m.Dest
-	}
+	key := cacheID(m)
 	if len(base) > 0 {
 		h := sha256.New()
 		for _, id := range base {

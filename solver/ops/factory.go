@@ -123,9 +123,11 @@ type LoadOptions struct {
 	// Rewrite is given every source op before it is loaded and may replace identifier and attributes, or refuse the source with
 	// an error: this is where a source policy goes. May be nil. It must give the same answer for the same op.
 	Rewrite func(ctx context.Context, op *pb.SourceOp, platform ocispecs.Platform) (*pb.SourceOp, error)
+	// Answers are what sources said in this build so far; nil remembers nothing.
+	Answers *source.Answers
 }
 
 // NewLoader returns the loader of one build.
 func (f *Factory) NewLoader(o LoadOptions) *Loader {
-	return &Loader{f: f, o: o, vertices: map[loadKey]*solver.Vertex{}, outputs: map[*solver.Vertex]int{}}
+	return &Loader{f: f, o: o, vertices: map[loadKey]*solver.Vertex{}, outputs: map[*solver.Vertex]int{}, emptied: map[string]bool{}}
 }

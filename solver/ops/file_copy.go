@@ -35,7 +35,7 @@ func (r *fileRun) copy(ctx context.Context, src fstree.Tree, dst *fstree.Delta, 
 			return missing(a.Src, err)
 		}
 		if len(sources) == 0 && !a.AllowEmptyWildcard {
-			return &NotFoundError{Path: "/" + cleanRel(a.Src)}
+			return notThere(a.Src)
 		}
 	}
 	for _, s := range sources {
@@ -62,10 +62,12 @@ func (r *fileRun) copy(ctx context.Context, src fstree.Tree, dst *fstree.Delta, 
 // missing is what a source that is not there is complained about with.
 func missing(src string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return &NotFoundError{Path: "/" + cleanRel(src)}
+		return notThere(src)
 	}
 	return err
 }
+
+func notThere(src string) error { return pathError("lstat", "/"+cleanRel(src), fs.ErrNotExist) }
 
 // copier copies one source. Its rules are those of "cp -a" as BuildKit's clients know them.
 type copier struct {

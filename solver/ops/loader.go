@@ -27,6 +27,7 @@ type Loader struct {
 	mu       sync.Mutex // guards what follows
 	vertices map[loadKey]*solver.Vertex
 	outputs  map[*solver.Vertex]int // how many outputs each vertex has
+	emptied  map[string]bool        // cache mounts that begin anew with this build, by id
 }
 
 // Graph is one loaded definition. It never changes.
@@ -121,6 +122,9 @@ func (l *Loader) vertex(ctx context.Context, op *parsedOp, edges []solver.Edge, 
 	work, outputs, err := l.work(ctx, op, len(edges))
 	if err != nil {
 		return nil, key, err
+	}
+	if ignore {
+		l.emptyCacheMounts(op.op.GetExec())
 	}
 	v := &solver.Vertex{
 		ID:          op.digest,

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver"
@@ -80,9 +81,12 @@ func (s *selector) culprit(ctx context.Context, tree fstree.Tree) string {
 // checksumError is how people know the complaint about a missing source: frontends and users look for these words.
 func checksumError(ids []layers.ID, path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("failed to calculate checksum of ref %s: %w", refName(ids), err)
+		return fmt.Errorf("failed to compute cache key: failed to calculate checksum of ref %s: %w", refName(ids), err)
 	}
-	return fmt.Errorf("failed to calculate checksum of ref %s: %w", refName(ids), &NotFoundError{Path: "/" + path})
+	if len(ids) == 0 {
+		return fmt.Errorf("failed to compute cache key: failed to calculate checksum of ref scratch: /%s: %w", path, syscall.ENOENT)
+	}
+	return fmt.Errorf("failed to compute cache key: failed to calculate checksum of ref %s: %w", refName(ids), &NotFoundError{Path: "/" + path})
 }
 
 // refName names a stack in messages, by its topmost layer.

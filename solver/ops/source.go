@@ -16,6 +16,7 @@ import (
 // sourceOp brings something in from outside. It pins once, in Key, and fetches exactly what it pinned.
 type sourceOp struct {
 	f   *Factory
+	ans *source.Answers
 	src source.Source
 	req source.Request
 
@@ -44,6 +45,7 @@ func (l *Loader) sourceOp(ctx context.Context, op *pb.SourceOp, platform ocispec
 	}
 	return &sourceOp{
 		f:   l.f,
+		ans: l.o.Answers,
 		src: src,
 		req: source.Request{Identifier: op.Identifier, Attrs: op.Attrs, Platform: platform},
 	}, 1, nil
@@ -84,7 +86,9 @@ func (s *sourceOp) pin(ctx context.Context, call solver.Call) (source.Pinned, er
 		return nil, fmt.Errorf("source %s: its build has ended", s.req.Identifier)
 	}
 	if s.pinned == nil {
-		p, err := s.src.Pin(ctx, envOf(call), s.req)
+		env := envOf(call)
+		env.Answers = s.ans
+		p, err := s.src.Pin(ctx, env, s.req)
 		if err != nil {
 			return nil, err
 		}

@@ -26,6 +26,8 @@ type Env struct {
 	Sessions func() *session.Group
 	// Progress may be nil.
 	Progress progress.Writer
+	// Answers are those of the build that asks; nil remembers nothing.
+	Answers *Answers
 }
 
 // Source serves one or more identifier schemes. All methods are safe for concurrent use.

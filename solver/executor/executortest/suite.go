@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -216,7 +217,10 @@ func writesRoot(t *testing.T, e Env) {
 	}
 	wantFile(t, e, out.Outputs[0], "a", "one")
 	wantFile(t, e, out.Outputs[0], "b", "two")
-	if got := Paths(t, e.Store, out.Outputs[0]); len(got) != 2 {
+	// An executor may leave what it needed to mount the world there.
+	runtime := []string{"dev/", "proc/", "sys/"}
+	got := slices.DeleteFunc(Paths(t, e.Store, out.Outputs[0]), func(p string) bool { return slices.Contains(runtime, p) })
+	if len(got) != 2 {
 		t.Errorf("layer holds %q, want a and b", got)
 	}
 }

@@ -20,6 +20,8 @@ var spaceCases = map[string]func(*Bench){
 	"usage":                   usageLines,
 	"prune options":           pruneOptions,
 	"held is kept":            heldIsKept,
+	"pruned but held":         prunedButHeld,
+	"volumes retire":          volumesRetire,
 	"limit evicts":            limitEvicts,
 	"limit refuses":           limitRefuses,
 	"limit and a step":        limitStep,
@@ -171,6 +173,74 @@ func heldIsKept(b *Bench) {
 	b.OK(b.S.Drop(b.Context(), "image:1"))
 	if _, err := b.S.Held(b.Context(), "image:1"); !errors.Is(err, layers.ErrNotFound) {
 		b.Errorf("held after drop: %v", err)
+	}
+}
+
+func prunedButHeld(b *Bench) {
+	r := b.Import(Text("x", "1"))
+	id := r.IDs()[0]
+	b.OK(b.S.Hold(b.Context(), "image:1", r))
+	b.OK(r.Release())
+	retired := func(want bool) {
+		b.Helper()
+		u, ok := b.usage(id)
+		if !ok || u.Retired != want || b.S.Retired(id) != want || b.S.Cached(id) == want {
+			b.Errorf("listed %t, retired %t and %t, want %t", ok, u.Retired, b.S.Retired(id), want)
+		}
+	}
+	b.OK(b.S.Prune(b.Context(), layers.PruneOptions{}, nil))
+	retired(false)
+	b.OK(b.S.Prune(b.Context(), layers.PruneOptions{All: true, KeepDuration: time.Hour}, nil))
+	retired(false)
+	b.OK(b.S.Prune(b.Context(), layers.PruneOptions{All: true}, nil))
+	retired(true)
+	b.Reopen(nil)
+	retired(true)
+	again, err := b.S.Pin(b.Context(), id)
+	b.OK(err)
+	retired(false)
+	b.OK(again.Release())
+	b.OK(b.S.Drop(b.Context(), "image:1"))
+	if b.S.Cached("sha256:nothing") {
+		b.Error("what is not known counts as cached")
+	}
+}
+
+func volumesRetire(b *Bench) {
+	open := func(key string) *layers.Volume {
+		b.Helper()
+		v, err := b.S.Volume(b.Context(), layers.VolumeOptions{Key: key})
+		b.OK(err)
+		return v
+	}
+	write := func(v *layers.Volume) { b.OK(os.WriteFile(filepath.Join(v.Path(), "f"), nil, 0o600)) }
+	filled := func(v *layers.Volume) bool {
+		_, err := os.Stat(filepath.Join(v.Path(), "f"))
+		return err == nil
+	}
+	busy, idle, based, other := open("a"), open("b"), open("a:base"), open("ab")
+	for _, v := range []*layers.Volume{busy, idle, based, other} {
+		write(v)
+	}
+	b.OK(errors.Join(idle.Release(), based.Release(), other.Release()))
+	b.S.RetireVolumes("a")
+	b.S.RetireVolumes("b")
+	for key, want := range map[string]bool{"a": false, "a:base": false, "b": false, "ab": true} {
+		v := open(key)
+		if got := filled(v); got != want {
+			b.Errorf("volume %s has what was written: %t, want %t", key, got, want)
+		}
+		b.OK(v.Release())
+	}
+	if !filled(busy) {
+		b.Error("a volume in use was emptied")
+	}
+	path := busy.Path()
+	b.OK(busy.Release())
+	if v := open("a"); v.Path() == path {
+		b.Error("a retired volume was given out again")
+	} else {
+		b.OK(v.Release())
 	}
 }
 

@@ -59,14 +59,19 @@ func resolve(ctx context.Context, g *git, q *query) (pin, error) {
 	if err != nil {
 		return pin{}, fmt.Errorf("%s: %w", q.remote, err)
 	}
-	if !strings.HasPrefix(p.Object, q.checksum) && (p.Commit == "" || !strings.HasPrefix(p.Commit, q.checksum)) {
-		got := p.Object
-		if p.Commit != "" {
-			got += " or " + p.Commit
-		}
-		return pin{}, q.mismatch(got)
-	}
 	return p, nil
+}
+
+// accepts checks a pin against the checksum that was asked for.
+func (q *query) accepts(p pin) error {
+	if strings.HasPrefix(p.Object, q.checksum) || p.Commit != "" && strings.HasPrefix(p.Commit, q.checksum) {
+		return nil
+	}
+	got := p.Object
+	if p.Commit != "" {
+		got += " or " + p.Commit
+	}
+	return q.mismatch(got)
 }
 
 // choose reads the output of ls-remote as git checkout would: a branch goes before a tag of the same name.

@@ -89,15 +89,12 @@ func (s *Source) pin(ctx context.Context, env source.Env, r source.Request) (*qu
 	}
 	p, ok := q.static()
 	if !ok {
-		if err := s.Supported(); err != nil {
+		if p, err = source.Answer(ctx, env.Answers, "git ref "+q.remote+"#"+q.ref, func(ctx context.Context) (pin, error) {
+			return s.askRemote(ctx, env, q)
+		}); err != nil {
 			return nil, pin{}, err
 		}
-		g, done, err := s.command(ctx, env, q)
-		if err != nil {
-			return nil, pin{}, err
-		}
-		defer done()
-		if p, err = resolve(ctx, g, q); err != nil {
+		if err := q.accepts(p); err != nil {
 			return nil, pin{}, err
 		}
 	}
@@ -107,6 +104,18 @@ func (s *Source) pin(ctx context.Context, env source.Env, r source.Request) (*qu
 		}
 	}
 	return q, p, nil
+}
+
+func (s *Source) askRemote(ctx context.Context, env source.Env, q *query) (pin, error) {
+	if err := s.Supported(); err != nil {
+		return pin{}, err
+	}
+	g, done, err := s.command(ctx, env, q)
+	if err != nil {
+		return pin{}, err
+	}
+	defer done()
+	return resolve(ctx, g, q)
 }
 
 // Metadata is what a ref of a remote means.

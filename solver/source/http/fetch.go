@@ -28,16 +28,45 @@ func (p *pinned) getURL(ctx context.Context, env source.Env) error {
 			return err
 		}
 	}
+	a, err := source.Answer(ctx, env.Answers, "http "+p.q.key(), func(ctx context.Context) (*answered, error) {
+		if err := p.askServer(ctx, env); err != nil {
+			return nil, err
+		}
+		return &answered{p.ref.Clone(), p.file}, nil
+	})
+	if err != nil {
+		return err
+	}
+	if p.ref == nil {
+		p.ref, p.file = a.ref.Clone(), a.file
+	}
+	if env.Answers == nil {
+		return a.Close()
+	}
+	return nil
+}
+
+// answered is what a URL gave a build, which holds its layer until it ends.
+type answered struct {
+	ref  *layers.Ref
+	file file
+}
+
+// Close gives the layer back.
+func (a *answered) Close() error { return a.ref.Release() }
+
+// askServer brings the file, if what is remembered does not hold any more.
+func (p *pinned) askServer(ctx context.Context, env source.Env) error {
 	last, ref, err := p.remembered(ctx, p.q.key())
 	if err != nil {
 		return err
 	}
-	resp, err := p.ask(ctx, env, last)
+	resp, same, err := p.ask(ctx, env, last)
 	if err != nil {
 		return errors.Join(err, release(ref))
 	}
 	defer func() { _ = resp.Body.Close() }() // its end was seen, or does not matter
-	if last != nil && unchanged(resp, last) {
+	if same {
 		p.ref, p.file = ref, last.file()
 		return p.s.mem.put(last, p.q.key())
 	}
@@ -103,18 +132,41 @@ func (p *pinned) remembered(ctx context.Context, key string) (*response, *layers
 	return r, ref, err
 }
 
-// ask sends the request, conditional on what is remembered.
-func (p *pinned) ask(ctx context.Context, env source.Env, last *response) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.q.url.String(), nil)
+// ask sends the request, conditional on what is remembered, and tells whether that holds. Some servers answer a conditional GET
+// with everything, so a tag is asked for first.
+func (p *pinned) ask(ctx context.Context, env source.Env, last *response) (_ *http.Response, same bool, _ error) {
+	if last != nil && last.ETag != "" {
+		resp, err := p.send(ctx, env, http.MethodHead, last)
+		if err == nil && unchanged(resp, last) {
+			return resp, true, nil
+		}
+		if err == nil {
+			_ = resp.Body.Close() // a HEAD has none
+		}
+		last = nil
+	}
+	resp, err := p.send(ctx, env, http.MethodGet, last)
+	if err != nil {
+		return nil, false, err
+	}
+	return resp, last != nil && unchanged(resp, last), nil
+}
+
+func (p *pinned) send(ctx context.Context, env source.Env, method string, last *response) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, p.q.url.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", p.q.shown, bare(err))
 	}
 	req.Header = p.q.header.Clone()
 	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "slipway")
+		req.Header.Set("User-Agent", p.s.o.UserAgent)
 	}
 	if err := p.authorise(ctx, env, req); err != nil {
 		return nil, err
+	}
+	if method == http.MethodHead {
+		// As the transport asks with GET: the tag may be that of the encoding.
+		req.Header.Set("Accept-Encoding", "gzip")
 	}
 	switch {
 	case last == nil:

@@ -36,6 +36,8 @@ type Options struct {
 	Limit int64
 	// Transport makes the requests; nil is http.DefaultTransport.
 	Transport http.RoundTripper
+	// UserAgent is what requests say they come from, unless they name one; "" is "slipway".
+	UserAgent string
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -61,6 +63,9 @@ func New(o Options) (*Source, error) {
 	}
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "slipway"
 	}
 	if err := emptyDir(o.Root); err != nil {
 		return nil, fmt.Errorf("http source: %w", err)

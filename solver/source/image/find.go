@@ -76,22 +76,34 @@ func (s *Source) answer(ctx context.Context, q query, sessions func() *session.G
 		return nil, err
 	}
 	if q.checksum != "" && root.Digest != q.checksum {
-		return nil, fmt.Errorf("digest %s does not match expected %s", root.Digest, q.checksum)
+		return nil, fmt.Errorf("image digest %s for %s does not match expected checksum %s", root.Digest, q.ref, q.checksum)
 	}
 	f.image, err = manifest.Read(ctx, manifest.Through(s.images.Content(), s.opener(f.ref, sessions)), root, q.platform)
 	if err != nil {
 		return nil, err
 	}
-	return f, s.images.Keep(ctx, f.image.Digests()...)
+	if err := s.images.Keep(ctx, f.image.Digests()...); err != nil {
+		return nil, err
+	}
+	if !f.local {
+		err = s.noteOrigin(ctx, f.ref, f.image.Digests())
+	}
+	return f, err
 }
 
 // resolve finds out what the name means.
 func (s *Source) resolve(ctx context.Context, q query, sessions func() *session.Group) (*found, ocispecs.Descriptor, error) {
 	f := &found{ref: q.ref}
 	if q.digest != "" {
-		if info, err := s.images.Content().Info(ctx, q.digest); err == nil {
+		info, err := s.images.Content().Info(ctx, q.digest)
+		known := err == nil
+		if known {
+			known, err = s.cameFrom(ctx, info, q.ref)
+		}
+		if known {
 			return f, ocispecs.Descriptor{Digest: q.digest, Size: info.Size}, nil
-		} else if !errdefs.IsNotFound(err) {
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
 			return nil, ocispecs.Descriptor{}, err
 		}
 	}

@@ -203,7 +203,7 @@ func TestChecksum(t *testing.T) {
 	}
 	other := digest.FromString("other")
 	_, err := w.fetch(nil, request(ref, amd64, "image.checksum", other.String()))
-	if want := fmt.Sprintf("image %s: digest %s does not match expected %s", ref, d.Digest, other); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("image %s: image digest %s for %s does not match expected checksum %s", ref, d.Digest, ref, other); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

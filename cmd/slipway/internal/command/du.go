@@ -13,6 +13,7 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/remote"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/metadata"
 )
 
 func newDu(g *global, s Streams) *cobra.Command {
@@ -28,7 +29,7 @@ func newDu(g *global, s Streams) *cobra.Command {
 				return err
 			}
 			defer d.Close()
-			res, err := d.Control.DiskUsage(cmd.Context(), &controlapi.DiskUsageRequest{Filter: filter})
+			res, err := d.Control.DiskUsage(metadata.AppendToOutgoingContext(cmd.Context(), "slipway-whole-usage", "1"), &controlapi.DiskUsageRequest{Filter: filter})
 			if err != nil {
 				return err
 			}
