@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
@@ -20,7 +21,7 @@ import (
 
 // Build runs a build to its end: solves it, writes its outputs, and returns what clients learn. Cancelling ctx cancels the
 // build, and only it. Errors carry gRPC codes and the source lines of the step that failed.
-func (e *Engine) Build(ctx context.Context, r Request) (_ *Response, err error) {
+func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
@@ -28,15 +29,11 @@ func (e *Engine) Build(ctx context.Context, r Request) (_ *Response, err error) 
 	if err != nil {
 		return nil, err
 	}
-	journal, err := e.builds.start(r.Ref)
+	record, err := e.remember(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if endErr := e.builds.end(r.Ref); endErr != nil {
-			e.log.Warn("close journal of build", "ref", r.Ref, "error", endErr)
-		}
-	}()
+	defer func() { e.recordOutcome(ctx, record, r.Ref, res, err) }()
 	began := time.Now()
 	e.log.Info("build begins", "ref", r.Ref, "frontend", r.Frontend)
 	defer func() {
@@ -46,7 +43,7 @@ func (e *Engine) Build(ctx context.Context, r Request) (_ *Response, err error) 
 	if err != nil {
 		return nil, err
 	}
-	b := e.newBuild(r, journal, entitlements)
+	b := e.newBuild(r, record, entitlements)
 	defer func() {
 		if closeErr := b.close(); closeErr != nil {
 			e.log.Warn("close build", "ref", r.Ref, "error", closeErr)
@@ -93,6 +90,7 @@ type build struct {
 	ref      string
 	sessions *session.Group
 	sink     progress.Sink
+	record   *history.Build // the sink is its
 	solver   *solver.Build
 	loader   *ops.Loader
 	refs     references
@@ -100,10 +98,10 @@ type build struct {
 	gateway  *Gateway // nil unless the client drives the build
 }
 
-func (e *Engine) newBuild(r Request, sink progress.Sink, entitlements []string) *build {
+func (e *Engine) newBuild(r Request, record *history.Build, entitlements []string) *build {
 	group := e.sessions.Group(r.Sessions...)
-	b := &build{engine: e, ref: r.Ref, sessions: group, sink: sink}
-	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Sink: sink})
+	b := &build{engine: e, ref: r.Ref, sessions: group, sink: record, record: record}
+	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Sink: record})
 	b.loader = e.factory.NewLoader(ops.LoadOptions{Entitlements: entitlements, Solve: b.solveNested, Answers: &b.answers})
 	return b
 }

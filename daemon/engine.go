@@ -15,6 +15,8 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opentracing/opentracing-go"
 	"github.com/slipwaybuild/slipway/daemon/config"
+	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
@@ -31,6 +33,9 @@ import (
 // closeTime bounds how long work that nobody waits for any more may take to end.
 const closeTime = 30 * time.Second
 
+// statusWait is how long a viewer may be ahead of its build: clients open Status and Solve at the same time.
+const statusWait = 10 * time.Second
+
 // Options goes with [Open].
 type Options struct {
 	// Config is the daemon's configuration; Root in it is the directory of all state.
@@ -40,6 +45,8 @@ type Options struct {
 	Logger  *slog.Logger
 	// Tracer makes spans of calls; nil makes none.
 	Tracer opentracing.Tracer
+	// Spans is where spans end, of which builds record their own; nil records none.
+	Spans *traces.Recorder
 }
 
 // Engine is the whole of it. All methods are safe for concurrent use.
@@ -64,7 +71,8 @@ type Engine struct {
 	resolvers map[string]metaResolver
 	frontends map[string]frontend.Frontend
 	exporters *exporter.Registry
-	builds    *builds
+	history   *history.Store
+	spans     *traces.Recorder // nil: builds have no traces
 	gateways  *gateways
 
 	settling sync.WaitGroup // one for every settle under way
@@ -78,7 +86,7 @@ type closer struct {
 
 // Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
 func Open(ctx context.Context, o Options) (_ *Engine, err error) {
-	e := &Engine{log: o.Logger, tracer: o.Tracer, platform: platforms.Normalize(platforms.DefaultSpec()), gateways: newGateways()}
+	e := &Engine{log: o.Logger, tracer: o.Tracer, spans: o.Spans, platform: platforms.Normalize(platforms.DefaultSpec()), gateways: newGateways()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -109,10 +117,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e.opened("solver", withTimeout(e.solver.Close))
 	e.openFrontends(o.Config.Frontend)
 	e.openExporters()
-	if e.builds, err = openBuilds(filepath.Join(root, "builds"), keptBuilds(o.Config.History)); err != nil {
+	if err := e.openHistory(ctx, o, root); err != nil {
 		return nil, err
 	}
-	e.opened("builds", e.builds.close)
 	network := o.Config.Worker.OCI.NetworkMode
 	if network == "" || network == "auto" {
 		network = "host"
@@ -222,9 +229,10 @@ func (e *Engine) Tracer() opentracing.Tracer { return e.tracer }
 func (e *Engine) Realisation() string { return e.layers.Realisation() }
 
 // Active counts the builds that run.
-func (e *Engine) Active() int { return e.builds.active() }
+func (e *Engine) Active() int { return e.history.Active() }
 
-// Progress follows a build's story from its beginning, waiting for a build that has not begun. The caller closes the reader.
+// Progress follows a build's story from its beginning, waiting for a build that has not begun. A build that ended, also under an
+// earlier daemon, has its whole story for as long as it is in the history. The caller closes the reader.
 func (e *Engine) Progress(ctx context.Context, ref string) (*progress.Reader, error) {
-	return e.builds.follow(ctx, ref)
+	return e.history.Follow(ctx, ref, statusWait)
 }

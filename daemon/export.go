@@ -105,6 +105,9 @@ func (b *build) export(ctx context.Context, exporters []exporter.Exporter, in ex
 		eg.Go(func() error {
 			return exportError(x.Name(), b.step(egCtx, x.Name(), func(ctx context.Context, p progress.Writer) error {
 				answer, err := x.Export(ctx, in, p)
+				if err == nil {
+					b.recordResult(ctx, i, answer)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				maps.Copy(merged, answer)

@@ -201,12 +201,3 @@ func registryHosts(hosts map[string]config.Registry) map[string]registry.HostCon
 	}
 	return out
 }
-
-// keptBuilds is how many stories of finished builds are kept.
-func keptBuilds(c config.History) int {
-	const usual = 50
-	if c.MaxEntries != nil && *c.MaxEntries >= 0 {
-		return int(*c.MaxEntries)
-	}
-	return usual
-}

@@ -6,6 +6,7 @@ import (
 
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/slipwaybuild/slipway/daemon/history"
 )
 
 // Request is one build, whatever door it came through.
@@ -26,6 +27,8 @@ type Request struct {
 	Driven bool
 	// Outputs are where the outcome goes; none keeps it in the cache alone.
 	Outputs []Output
+	// Internal builds are asked for by a client for itself, such as Dockerfile checks: they are not recorded.
+	Internal bool
 	// Entitlements are what the client allows; a step gets one only if the daemon's configuration allows it too.
 	Entitlements []string
 }
@@ -48,8 +51,8 @@ const maxRef = 512
 // Errors of requests.
 var (
 	ErrInvalidRequest = errors.New("invalid build request")
-	ErrBuildExists    = errors.New("a build with this ref is running")
-	ErrNoBuild        = errors.New("no such build")
+	ErrBuildExists    = history.ErrRunning
+	ErrNoBuild        = history.ErrNotFound
 )
 
 func (r Request) validate() error {

@@ -41,18 +41,18 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	tracer, endTraces, err := newTracer(ctx)
+	tracing, err := newTracing(ctx)
 	if err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), tracesTime)
 		defer cancel()
-		if endErr := endTraces(ctx); endErr != nil {
+		if endErr := tracing.end(ctx); endErr != nil {
 			log.Warn("send the last traces", "error", endErr)
 		}
 	}()
-	engine, err := daemon.Open(ctx, daemon.Options{Config: c, Version: version.String(), Logger: log, Tracer: tracer})
+	engine, err := daemon.Open(ctx, daemon.Options{Config: c, Version: version.String(), Logger: log, Tracer: tracing.tracer, Spans: tracing.recorder})
 	if err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
@@ -60,7 +60,7 @@ func run(ctx context.Context, f flags) (err error) {
 	log.Info("slipwayd is ready", "version", version.String(), "address", c.GRPC.Address, "root", c.Root, "layers", engine.Realisation())
 	return server.Run(ctx, server.Options{
 		Engine: engine, Listeners: listeners, Version: version.String(),
-		IdleTimeout: c.Slipway.IdleTimeout.Duration, Logger: log, Tracer: engine.Tracer(),
+		IdleTimeout: c.Slipway.IdleTimeout.Duration, Logger: log, Tracer: engine.Tracer(), Spans: tracing.sinks,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opentracing/opentracing-go"
 	"github.com/slipwaybuild/slipway/cmd/internal/version"
+	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/session/tracing/otelbridge"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -14,21 +15,34 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// newTracer makes the tracer of all calls: its spans go to the collector that OpenTelemetry's environment variables name. Without
-// one there is no tracer, and end does nothing.
-func newTracer(ctx context.Context) (tracer opentracing.Tracer, end func(context.Context) error, err error) {
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
-		return nil, func(context.Context) error { return nil }, nil
-	}
-	exporter, err := otlptracegrpc.New(ctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("connect to the trace collector: %w", err)
-	}
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter),
+// tracing is how spans are made, and where they go.
+type tracing struct {
+	tracer   opentracing.Tracer
+	recorder *traces.Recorder        // of which builds record their own
+	sinks    []sdktrace.SpanExporter // the recorder, and the collector if there is one
+	end      func(context.Context) error
+}
+
+// newTracing makes the tracer of all calls: its spans go to the records of builds, and to the collector that OpenTelemetry's environment
+// variables name, if they do.
+func newTracing(ctx context.Context) (*tracing, error) {
+	t := &tracing{recorder: traces.NewRecorder()}
+	t.sinks = []sdktrace.SpanExporter{t.recorder}
+	opts := []sdktrace.TracerProviderOption{
+		sdktrace.WithSyncer(t.recorder),
 		sdktrace.WithResource(resource.NewSchemaless(
 			attribute.String("service.name", "slipwayd"), attribute.String("service.version", version.String()),
 		)),
-	)
-	return otelbridge.New(provider), provider.Shutdown, nil
+	}
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+		exporter, err := otlptracegrpc.New(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("connect to the trace collector: %w", err)
+		}
+		opts = append(opts, sdktrace.WithBatcher(exporter))
+		t.sinks = append(t.sinks, exporter)
+	}
+	provider := sdktrace.NewTracerProvider(opts...)
+	t.tracer, t.end = otelbridge.New(provider), provider.Shutdown
+	return t, nil
 }

@@ -88,8 +88,8 @@ type KeyPair struct {
 
 // History is how many finished builds are kept, and for how long.
 type History struct {
-	MaxAge     Duration `toml:"maxAge"`
-	MaxEntries *int64   `toml:"maxEntries"`
+	MaxAge     *Duration `toml:"maxAge"`
+	MaxEntries *int64    `toml:"maxEntries"`
 }
 
 // System holds limits of the whole daemon.

@@ -8,8 +8,6 @@ import (
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
-	"github.com/slipwaybuild/slipway/frontend/gateway"
-	"github.com/slipwaybuild/slipway/solver/ops"
 	"google.golang.org/grpc/codes"
 )
 
@@ -35,6 +33,7 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		Definition:     r.Definition,
 		Entitlements:   r.Entitlements,
 		Outputs:        outputs(r),
+		Internal:       r.Internal,
 		// A definition without ops is a build of nothing; no definition at all is a build that the client drives.
 		Driven: r.Frontend == "" && r.Definition == nil,
 	}
@@ -71,25 +70,4 @@ func outputs(r *controlapi.SolveRequest) []daemon.Output {
 }
 
 // withCode gives an error the gRPC code that belongs to it.
-func withCode(err error) error {
-	var definition *ops.DefinitionError
-	var image *gateway.UnsupportedImageError
-	switch {
-	case errors.Is(err, context.Canceled):
-		return grpcerrors.WrapCode(err, codes.Canceled)
-	case errors.Is(err, context.DeadlineExceeded):
-		return grpcerrors.WrapCode(err, codes.DeadlineExceeded)
-	case errors.Is(err, daemon.ErrInvalidRequest):
-		return grpcerrors.WrapCode(err, codes.InvalidArgument)
-	case errors.Is(err, daemon.ErrBuildExists):
-		return grpcerrors.WrapCode(err, codes.AlreadyExists)
-	case errors.Is(err, daemon.ErrNoBuild):
-		return grpcerrors.WrapCode(err, codes.NotFound)
-	case errors.As(err, &definition):
-		return grpcerrors.WrapCode(err, codes.InvalidArgument)
-	case errors.As(err, &image):
-		return grpcerrors.WrapCode(err, codes.Unimplemented)
-	}
-	// Clients write in front that it is a solve that failed.
-	return err
-}
+func withCode(err error) error { return daemon.WithCode(err) }

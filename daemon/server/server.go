@@ -17,7 +17,9 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/control"
 	"github.com/slipwaybuild/slipway/daemon/engineapi"
 	"github.com/slipwaybuild/slipway/daemon/listen"
+	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/session/interceptors"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -42,6 +44,8 @@ type Options struct {
 	IdleTimeout time.Duration
 	Logger      *slog.Logger
 	Tracer      opentracing.Tracer
+	// Spans are where spans that clients hand over go.
+	Spans []sdktrace.SpanExporter
 }
 
 // Run serves until ctx ends or the daemon is idle, then ends all connections and builds and returns. It closes the listeners.
@@ -89,6 +93,8 @@ func newGRPC(o Options) *grpc.Server {
 	s := grpc.NewServer(opts...)
 	control.New(o.Engine, o.Engine.Sessions(), o.Version).Register(s)
 	control.NewBridge(o.Engine).Register(s)
+	o.Engine.Contents().Register(s)
+	traces.NewCollector(o.Spans...).Register(s)
 	healthpb.RegisterHealthServer(s, health.NewServer())
 	return s
 }

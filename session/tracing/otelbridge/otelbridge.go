@@ -4,6 +4,9 @@
 package otelbridge
 
 import (
+	"context"
+	"net/http"
+
 	"github.com/opentracing/opentracing-go"
 	bridge "go.opentelemetry.io/otel/bridge/opentracing"
 	"go.opentelemetry.io/otel/propagation"
@@ -20,4 +23,18 @@ func New(provider trace.TracerProvider) opentracing.Tracer {
 	b.SetOpenTelemetryTracer(provider.Tracer(Scope))
 	b.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 	return b
+}
+
+// SpanContext is where ctx is in its trace, as OpenTelemetry names it; not valid if ctx carries no span of a bridged tracer.
+func SpanContext(ctx context.Context) trace.SpanContext {
+	span := opentracing.SpanFromContext(ctx)
+	if span == nil {
+		return trace.SpanContext{}
+	}
+	// The bridge keeps its types to itself, but what it writes for the next process can be read.
+	h := http.Header{}
+	if err := span.Tracer().Inject(span.Context(), opentracing.HTTPHeaders, opentracing.HTTPHeadersCarrier(h)); err != nil {
+		return trace.SpanContext{}
+	}
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(h)))
 }

@@ -1,0 +1,40 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/frontend/gateway"
+	"github.com/slipwaybuild/slipway/solver/ops"
+	"google.golang.org/grpc/codes"
+)
+
+// WithCode gives an error of the engine the gRPC code that belongs to it, for callers and for the build's record. nil stays nil.
+func WithCode(err error) error {
+	var definition *ops.DefinitionError
+	var image *gateway.UnsupportedImageError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return grpcerrors.WrapCode(err, codes.Canceled)
+	case errors.Is(err, context.DeadlineExceeded):
+		return grpcerrors.WrapCode(err, codes.DeadlineExceeded)
+	case errors.Is(err, ErrInvalidRequest), errors.Is(err, history.ErrFilter):
+		return grpcerrors.WrapCode(err, codes.InvalidArgument)
+	case errors.Is(err, ErrBuildExists):
+		return grpcerrors.WrapCode(err, codes.AlreadyExists)
+	case errors.Is(err, ErrNoBuild):
+		return grpcerrors.WrapCode(err, codes.NotFound)
+	case errors.Is(err, history.ErrBehind):
+		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
+	case errors.As(err, &definition):
+		return grpcerrors.WrapCode(err, codes.InvalidArgument)
+	case errors.As(err, &image):
+		return grpcerrors.WrapCode(err, codes.Unimplemented)
+	}
+	// Clients write in front that it is a solve that failed.
+	return err
+}

@@ -1,0 +1,149 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// lockTimeout bounds the wait for the database file: only another process can hold it.
+const lockTimeout = 2 * time.Second
+
+// The buckets, all keyed by ref: records that are whole, the digests of the blobs each needs, and records of builds that run.
+var (
+	recordBucket  = []byte("records")
+	blobBucket    = []byte("blobs")
+	runningBucket = []byte("running")
+)
+
+// database keeps records on disk. Every change is one transaction, on disk when the call returns.
+type database struct{ db *bolt.DB }
+
+// saved is a record as it is kept.
+type saved struct {
+	record *controlapi.BuildHistoryRecord
+	blobs  []string // digests
+}
+
+func openDatabase(path string) (*database, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout})
+	if err != nil {
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			err = fmt.Errorf("%s is in use by another process", path)
+		}
+		return nil, err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{recordBucket, blobBucket, runningBucket} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &database{db: db}, nil
+}
+
+func (d *database) close() error { return d.db.Close() }
+
+// begin remembers that a build runs, for the case that nobody is there to tell how it ended.
+func (d *database) begin(r *controlapi.BuildHistoryRecord) error {
+	b, err := r.MarshalVT()
+	if err != nil {
+		return err
+	}
+	return d.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(runningBucket).Put([]byte(r.Ref), b) })
+}
+
+// put writes a record that is whole, and forgets that the build ran.
+func (d *database) put(s saved) error {
+	b, err := s.record.MarshalVT()
+	if err != nil {
+		return err
+	}
+	key := []byte(s.record.Ref)
+	return d.db.Update(func(tx *bolt.Tx) error {
+		return errors.Join(
+			tx.Bucket(recordBucket).Put(key, b),
+			tx.Bucket(blobBucket).Put(key, []byte(strings.Join(s.blobs, "\n"))),
+			tx.Bucket(runningBucket).Delete(key))
+	})
+}
+
+// remove forgets builds; those that are not there are no error.
+func (d *database) remove(refs ...string) error {
+	return d.db.Update(func(tx *bolt.Tx) error {
+		var errs []error
+		for _, ref := range refs {
+			for _, name := range [][]byte{recordBucket, blobBucket, runningBucket} {
+				errs = append(errs, tx.Bucket(name).Delete([]byte(ref)))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// record returns a record that is whole, or ErrNotFound.
+func (d *database) record(ref string) (*controlapi.BuildHistoryRecord, error) {
+	var r *controlapi.BuildHistoryRecord
+	err := d.db.View(func(tx *bolt.Tx) (err error) {
+		b := tx.Bucket(recordBucket).Get([]byte(ref))
+		if b == nil {
+			return fmt.Errorf("%w: %s", ErrNotFound, ref)
+		}
+		r, err = decodeRecord(ref, b)
+		return err
+	})
+	return r, err
+}
+
+// records returns all that are whole. Those that cannot be read come as an error each, joined; the others come too.
+func (d *database) records() ([]saved, error) { return d.list(recordBucket) }
+
+// ran returns the builds that were running when the database was closed.
+func (d *database) ran() ([]saved, error) { return d.list(runningBucket) }
+
+func (d *database) list(bucket []byte) (list []saved, err error) {
+	var errs []error
+	err = d.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+			r, err := decodeRecord(string(k), v)
+			if err != nil {
+				errs = append(errs, &badRecordError{ref: string(k), err: err})
+				return nil
+			}
+			s := saved{record: r}
+			if b := tx.Bucket(blobBucket).Get(k); len(b) > 0 {
+				s.blobs = strings.Split(string(b), "\n")
+			}
+			list = append(list, s)
+			return nil
+		})
+	})
+	return list, errors.Join(append(errs, err)...)
+}
+
+// badRecordError is a record that cannot be read.
+type badRecordError struct {
+	ref string
+	err error
+}
+
+func (e *badRecordError) Error() string { return e.err.Error() }
+func (e *badRecordError) Unwrap() error { return e.err }
+
+func decodeRecord(ref string, b []byte) (*controlapi.BuildHistoryRecord, error) {
+	r := &controlapi.BuildHistoryRecord{}
+	if err := r.UnmarshalVT(b); err != nil {
+		return nil, fmt.Errorf("read record of build %s: %w", ref, err)
+	}
+	return r, nil
+}
