@@ -6,7 +6,7 @@ import (
 )
 
 // credentials finds what stands before the @ of a URL's host.
-var credentials = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#@\s"']*)@`)
+var credentials = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#\s"']*)@`)
 
 // mask stands for a secret.
 const mask = "xxxxx"

@@ -89,6 +89,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.o.MaxEntries, s.o.MaxAge = max(o.MaxEntries, 0), max(o.MaxAge, 0)
 	if s.o.Now == nil {
 		s.o.Now = time.Now
 	}
