@@ -112,6 +112,10 @@ type withLayers struct {
 }
 
 func (w withLayers) ReaderAt(ctx context.Context, d ocispecs.Descriptor) (content.ReaderAt, error) {
+	ra, err := w.Reader.ReaderAt(ctx, d)
+	if !errdefs.IsNotFound(err) {
+		return ra, err
+	}
 	return w.layers.ReaderAt(ctx, d)
 }
 

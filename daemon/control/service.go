@@ -2,9 +2,11 @@ package control
 
 import (
 	"context"
+	"runtime/debug"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	apitypes "github.com/moby/buildkit/api/types"
+	dockerfile "github.com/moby/buildkit/frontend/dockerfile/version"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/session"
@@ -42,7 +44,23 @@ func (s *Service) Info(context.Context, *controlapi.InfoRequest) (*controlapi.In
 }
 
 func (s *Service) buildkitVersion() *apitypes.BuildkitVersion {
-	return &apitypes.BuildkitVersion{Package: "github.com/slipwaybuild/slipway", Version: s.version}
+	return &apitypes.BuildkitVersion{
+		Package: "github.com/slipwaybuild/slipway", Version: s.version, Revision: revision(), DockerfileVersion: dockerfile.Version(),
+	}
+}
+
+// revision is the commit that the daemon was built from, "" if the build did not know.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // ListWorkers describes the one worker there is.
