@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,7 +21,8 @@ type candidate struct {
 // sweepBatch is how many candidates are looked at under one hold of the lock, so that builds go on meanwhile.
 const sweepBatch = 16
 
-// Prune removes what nobody holds and o allows, longest unused first, and of what was used together what was built last first.
+// Prune removes what nobody holds and o allows, longest unused first, and of what was used together what was built last first. Where there is
+// a size to come down to, what was used often stays longer, as BuildKit's prune has it; and what images hold is not counted, as no pruning removes it.
 // It tells removed of each as it goes; removed may be nil. When it returns, the space is free. What is taken hold of meanwhile
 // stays.
 func (s *Store) Prune(ctx context.Context, o PruneOptions, removed func(Usage)) error {
@@ -88,8 +90,13 @@ func (s *Store) mark(o PruneOptions) []candidate {
 	s.mu.Unlock()
 	now := s.now()
 	all = slices.DeleteFunc(all, func(c candidate) bool { return !o.allows(c.usage, now) })
+	score := func(Usage) float64 { return 0 }
+	if o.hasGoal() {
+		score = worth(all)
+	}
 	slices.SortFunc(all, func(a, b candidate) int {
 		return cmp.Or(
+			cmp.Compare(score(a.usage), score(b.usage)),
 			a.usage.LastUsedAt.Truncate(time.Second).Compare(b.usage.LastUsedAt.Truncate(time.Second)),
 			cmp.Compare(len(b.usage.Parents), len(a.usage.Parents)),
 			b.usage.CreatedAt.Compare(a.usage.CreatedAt),
@@ -97,6 +104,23 @@ func (s *Store) mark(o PruneOptions) []candidate {
 	})
 	return all
 }
+
+// worth ranks candidates by when and by how often they were used, both from above 0 to 1, and returns the sum of a candidate's two ranks.
+func worth(all []candidate) func(Usage) float64 {
+	times, counts := map[int64]float64{}, map[int64]float64{}
+	for _, c := range all {
+		times[c.usage.LastUsedAt.Unix()], counts[int64(c.usage.UsageCount)] = 0, 0
+	}
+	for _, ranks := range []map[int64]float64{times, counts} {
+		for i, v := range slices.Sorted(maps.Keys(ranks)) {
+			ranks[v] = float64(i+1) / float64(len(ranks))
+		}
+	}
+	return func(u Usage) float64 { return times[u.LastUsedAt.Unix()] + counts[int64(u.UsageCount)] }
+}
+
+// hasGoal says whether there is a size to come down to.
+func (o PruneOptions) hasGoal() bool { return o.MaxUsed > 0 || o.Reserved > 0 || o.MinFree > 0 }
 
 // allows says whether the options let u be removed, sizes aside.
 func (o PruneOptions) allows(u Usage, now time.Time) bool {
@@ -131,9 +155,13 @@ func (s *Store) sweep(batch []candidate, o PruneOptions) (gone []Usage, enough b
 	free := int64(fs.Bavail) * int64(fs.Bsize) //nolint:unconvert // their types depend on the architecture
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var held int64
+	if o.hasGoal() {
+		held = s.heldByImages()
+	}
 	for _, c := range batch {
 		before := s.used
-		if o.enough(before, free) {
+		if o.enough(before-held, free) {
 			return gone, true, nil
 		}
 		switch {
@@ -159,6 +187,16 @@ func (s *Store) sweep(batch []candidate, o PruneOptions) (gone []Usage, enough b
 		gone = append(gone, c.usage)
 	}
 	return gone, false, nil
+}
+
+// heldByImages is how many bytes of layers images hold. It is called under mu.
+func (s *Store) heldByImages() (n int64) {
+	for _, l := range s.layers {
+		if l.holds > 0 {
+			n += l.size()
+		}
+	}
+	return n
 }
 
 // evictVolumes forgets volumes that nobody uses, longest unused first, until what is used has come down to target. It is called

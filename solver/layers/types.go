@@ -108,9 +108,9 @@ type PruneOptions struct {
 	Filter func(Usage) bool
 	// KeepDuration spares what was used within it.
 	KeepDuration time.Duration
-	// MaxUsed is a size to come down to, in bytes; 0 removes all that may be removed.
+	// MaxUsed is a size to come down to, in bytes, without what images hold; 0 removes all that may be removed.
 	MaxUsed int64
-	// Reserved is a size below which nothing is removed.
+	// Reserved is a size below which nothing is removed, counted as MaxUsed is.
 	Reserved int64
 	// MinFree is free space on the file system to reach.
 	MinFree int64

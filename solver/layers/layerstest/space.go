@@ -22,6 +22,7 @@ var spaceCases = map[string]func(*Bench){
 	"held is kept":            heldIsKept,
 	"pruned but held":         prunedButHeld,
 	"volumes retire":          volumesRetire,
+	"prune to a size":         pruneToSize,
 	"limit evicts":            limitEvicts,
 	"limit refuses":           limitRefuses,
 	"limit and a step":        limitStep,
@@ -151,6 +152,31 @@ func pruneOptions(b *Bench) {
 	prune(layers.PruneOptions{Filter: func(u layers.Usage) bool { return u.Use == layers.UseLocal }}, local)
 	prune(layers.PruneOptions{}, regular)
 	prune(layers.PruneOptions{All: true}, frontend)
+}
+
+// pruneToSize: what was used often stays, and what an image holds does not count.
+func pruneToSize(b *Bench) {
+	add := func() *layers.Ref { return b.Import(Text("x", noise(b, 1<<20))) }
+	held, once, often := add(), add(), add()
+	b.OK(b.S.Hold(b.Context(), "image:1", held))
+	id := often.IDs()[0]
+	b.OK(errors.Join(held.Release(), often.Release(), once.Release()))
+	for range 3 {
+		r, err := b.S.Pin(b.Context(), id)
+		b.OK(err)
+		b.OK(r.Release())
+	}
+	var gone []string
+	b.OK(b.S.Prune(b.Context(), layers.PruneOptions{MaxUsed: 3 << 19}, func(u layers.Usage) { gone = append(gone, u.ID) }))
+	if len(gone) != 1 || gone[0] != string(once.IDs()[0]) {
+		b.Errorf("removed %v, want %v alone", gone, once.IDs())
+	}
+	gone = nil
+	b.OK(b.S.Prune(b.Context(), layers.PruneOptions{Reserved: 3 << 19}, func(u layers.Usage) { gone = append(gone, u.ID) }))
+	if len(gone) != 0 {
+		b.Errorf("removed %v, which was reserved", gone)
+	}
+	b.OK(b.S.Drop(b.Context(), "image:1"))
 }
 
 func heldIsKept(b *Bench) {
