@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"errors"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/slipwaybuild/slipway/daemon/history"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -29,6 +32,9 @@ func (s *Service) UpdateBuildHistory(ctx context.Context, r *controlapi.UpdateBu
 		err = h.Finalize(ctx, r.Ref)
 	default:
 		err = h.Pin(r.Ref, r.Pinned)
+	}
+	if errors.Is(err, history.ErrRunning) {
+		return nil, grpcerrors.WrapCode(err, codes.FailedPrecondition)
 	}
 	if err != nil {
 		return nil, withCode(err)
