@@ -305,7 +305,7 @@ func TestReaderOutlivesItsRecord(t *testing.T) {
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("read %d bytes of a deleted blob, %v", len(got), err)
 	}
-	if err := s.Delete("r"); err != nil {
+	if err := s.Delete("r"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("delete again: %v", err)
 	}
 	if _, err := os.Stat(s.journalPath("r")); !errors.Is(err, fs.ErrNotExist) {

@@ -24,8 +24,8 @@ func (s *Store) Pin(ref string, pinned bool) error {
 	return nil
 }
 
-// Delete forgets a build that ended, pinned or not. Its blobs stay for as long as somebody listens to it by its ref. A build that is not
-// there is no error; for one that runs it is ErrRunning.
+// Delete forgets a build that ended, pinned or not. Its blobs stay for as long as somebody listens to it by its ref. For a build that is
+// not there the error is ErrNotFound, for one that runs ErrRunning.
 func (s *Store) Delete(ref string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,7 +36,7 @@ func (s *Store) Delete(ref string) error {
 		f.abandon()
 	}
 	if s.ended[ref] == nil {
-		return nil
+		return fmt.Errorf("%w: %s", ErrNotFound, ref)
 	}
 	return s.forget(ref)
 }

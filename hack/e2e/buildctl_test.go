@@ -23,11 +23,17 @@ func buildctl(t *testing.T) string {
 	if os.Getenv("SLIPWAY_E2E_TOOLS") != "1" {
 		t.Skip("needs buildctl, which takes minutes to build the first time: set SLIPWAY_E2E_TOOLS=1")
 	}
-	path := filepath.Join(t.TempDir(), "buildctl")
-	build := exec.Command("go", "build", "-C", "../tools/buildkit", "-o", path, "github.com/moby/buildkit/cmd/buildctl")
+	return toolOf(t, "../tools/buildkit", "github.com/moby/buildkit/cmd/buildctl")
+}
+
+// toolOf builds a program of one of our tools' modules.
+func toolOf(t *testing.T, module, pkg string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	build := exec.Command("go", "build", "-C", module, "-o", path, pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build buildctl: %v\n%s", err, out)
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
 	return path
 }

@@ -262,7 +262,7 @@ func TestHistoryAsClientsAskIt(t *testing.T) {
 	if _, err := h.store().Info(t.Context(), digest.Digest(logs.Digest)); !cerrdefs.IsNotFound(err) {
 		t.Errorf("the log of a deleted build: %v", err)
 	}
-	for _, r := range []*controlapi.UpdateBuildHistoryRequest{{Ref: "b1", Pinned: true}, {Ref: ""}} {
+	for _, r := range []*controlapi.UpdateBuildHistoryRequest{{Ref: "b1", Pinned: true}, {Ref: "b1", Delete: true}, {Ref: ""}} {
 		if _, err := h.ControlClient().UpdateBuildHistory(t.Context(), r); status.Code(err) != codes.NotFound && status.Code(err) != codes.InvalidArgument {
 			t.Errorf("update %v: %v", r, err)
 		}

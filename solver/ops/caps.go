@@ -36,6 +36,8 @@ func supported() []apicaps.CapID {
 		pb.CapMetaIgnoreCache, pb.CapMetaDescription, pb.CapMetaExportCache,
 		pb.CapMergeOp, pb.CapDiffOp, pb.CapPassthroughOp,
 		pb.CapSourceDateEpoch, pb.CapMultipleExporters,
+		// No matter of graphs: clients look here for what pruning and the build history can do, too.
+		pb.CapGCFreeSpaceFilter, pb.CapHistoryFilters,
 	}
 }
 
