@@ -37,5 +37,3 @@ func (s *Store) anyLayer(ids []ID, is func(*layer) bool) bool {
 
 // everything says that all is to go that may, whatever the sizes: then what images keep leaves the cache as well.
 func (o PruneOptions) everything() bool { return o.All && !o.hasGoal() }
-	return o.All && o.MaxUsed <= 0 && o.MinFree <= 0 && o.Reserved <= 0
-}
