@@ -10,6 +10,7 @@ import (
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
 
@@ -17,7 +18,11 @@ var _ frontend.Bridge = (*build)(nil)
 
 // Solve loads a definition.
 func (b *build) Solve(ctx context.Context, def *pb.Definition, evaluate bool) (frontend.Reference, error) {
-	graph, err := b.loader.Load(ctx, def)
+	return b.solveFrom(ctx, b.loader, def, evaluate)
+}
+
+func (b *build) solveFrom(ctx context.Context, l *ops.Loader, def *pb.Definition, evaluate bool) (frontend.Reference, error) {
+	graph, err := l.Load(ctx, def)
 	if err != nil {
 		return nil, withSource(err, def, digest.Digest(""))
 	}
@@ -32,7 +37,11 @@ func (b *build) Solve(ctx context.Context, def *pb.Definition, evaluate bool) (f
 
 // solveNested serves build ops: graphs found inside a result.
 func (b *build) solveNested(ctx context.Context, def *pb.Definition) (solver.Result, error) {
-	graph, err := b.loader.Load(ctx, def)
+	return b.solveNestedFrom(ctx, b.loader, def)
+}
+
+func (b *build) solveNestedFrom(ctx context.Context, l *ops.Loader, def *pb.Definition) (solver.Result, error) {
+	graph, err := l.Load(ctx, def)
 	if err != nil || graph.Edge().Vertex == nil {
 		return nil, err
 	}
@@ -41,11 +50,15 @@ func (b *build) solveNested(ctx context.Context, def *pb.Definition) (solver.Res
 
 // Frontend runs a frontend by name.
 func (b *build) Frontend(ctx context.Context, name string, r frontend.Request) (*frontend.Result, error) {
+	return b.runFrontend(ctx, b, name, r)
+}
+
+func (b *build) runFrontend(ctx context.Context, bridge frontend.Bridge, name string, r frontend.Request) (*frontend.Result, error) {
 	f, ok := b.engine.frontends[name]
 	if !ok {
 		return nil, fmt.Errorf("%w: unknown frontend %q", ErrInvalidRequest, name)
 	}
-	res, err := f.Build(ctx, b, r)
+	res, err := f.Build(ctx, bridge, r)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"time"
 
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/daemon/sourcepolicy"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
@@ -43,7 +45,10 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
-	b := e.newBuild(r, record, entitlements)
+	b, err := e.newBuild(r, record, entitlements)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if closeErr := b.close(); closeErr != nil {
 			e.log.Warn("close build", "ref", r.Ref, "error", closeErr)
@@ -93,17 +98,28 @@ type build struct {
 	record   *history.Build // the sink is its
 	solver   *solver.Build
 	loader   *ops.Loader
-	refs     references
-	answers  source.Answers
-	gateway  *Gateway // nil unless the client drives the build
+	guard    *sourcepolicy.Guard
+	policy   *spb.Policy // the request's; may be nil
+	// policySession says that the guard asks a session.
+	policySession bool
+	refs          references
+	answers       source.Answers
+	gateway       *Gateway // nil unless the client drives the build
 }
 
-func (e *Engine) newBuild(r Request, record *history.Build, entitlements []string) *build {
+func (e *Engine) newBuild(r Request, record *history.Build, entitlements []string) (_ *build, err error) {
 	group := e.sessions.Group(r.Sessions...)
-	b := &build{engine: e, ref: r.Ref, sessions: group, sink: record, record: record}
+	b := &build{
+		engine: e, ref: r.Ref, sessions: group, sink: record, record: record, policy: r.SourcePolicy, policySession: r.PolicySession != "",
+	}
+	if b.guard, err = b.newGuard(r); err != nil {
+		return nil, err
+	}
 	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Sink: record})
-	b.loader = e.factory.NewLoader(ops.LoadOptions{Entitlements: entitlements, Solve: b.solveNested, Answers: &b.answers})
-	return b
+	b.loader = e.factory.NewLoader(ops.LoadOptions{
+		Entitlements: entitlements, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
+	})
+	return b, nil
 }
 
 // close gives back what the build holds. What other builds wait for goes on.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/daemon/sourcepolicy"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"google.golang.org/grpc/codes"
@@ -30,6 +31,8 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.NotFound)
 	case errors.Is(err, history.ErrBehind):
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
+	case errors.Is(err, sourcepolicy.ErrDenied):
+		return grpcerrors.WrapCode(err, codes.PermissionDenied)
 	case errors.As(err, &definition):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)
 	case errors.As(err, &image):

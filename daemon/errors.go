@@ -39,6 +39,10 @@ func withSource(err error, def *pb.Definition, step digest.Digest) error {
 	if errors.As(err, &de) && step == "" {
 		step = de.Op
 	}
+	var pe *ops.PolicyError
+	if errors.As(err, &pe) && step == "" {
+		step = pe.Op
+	}
 	locations := def.GetSource().GetLocations()[string(step)]
 	for _, l := range locations.GetLocations() {
 		if infos := def.Source.Infos; l != nil && int(l.SourceIndex) < len(infos) && l.SourceIndex >= 0 {

@@ -73,12 +73,11 @@ func solveRequest(r *gwpb.SolveRequest) (gwclient.SolveRequest, error) {
 	req := gwclient.SolveRequest{
 		Evaluate: r.Evaluate, Definition: r.Definition, Frontend: r.Frontend,
 		FrontendOpt: r.FrontendOpt, FrontendInputs: r.FrontendInputs,
+		SourcePolicies: r.SourcePolicies,
 	}
 	switch {
 	case r.Final:
 		return req, grpcerrors.WrapCode(errors.New("results returned by Solve are not supported"), codes.Unimplemented)
-	case len(r.SourcePolicies) > 0:
-		return req, errPolicies
 	case r.Frontend != "" && len(r.Definition.GetDef()) > 0:
 		return req, invalid(fmt.Sprintf("both the frontend %q and a definition", r.Frontend))
 	}
@@ -87,8 +86,6 @@ func solveRequest(r *gwpb.SolveRequest) (gwclient.SolveRequest, error) {
 	}
 	return req, nil
 }
-
-var errPolicies = grpcerrors.WrapCode(errors.New("source policies are not supported"), codes.Unimplemented)
 
 func evaluateAll(ctx context.Context, res *frontend.Result) error {
 	return res.EachRef(func(ref gwclient.Reference) error { return ref.Evaluate(ctx) })

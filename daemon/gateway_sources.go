@@ -16,10 +16,7 @@ import (
 // ResolveImageConfig resolves an image to a digest and its config. Clients that know ResolveSourceMeta do not use it.
 func (g *Gateway) ResolveImageConfig(ctx context.Context, r *gwpb.ResolveImageConfigRequest) (*gwpb.ResolveImageConfigResponse, error) {
 	return call(ctx, g, func(ctx context.Context) (*gwpb.ResolveImageConfigResponse, error) {
-		if len(r.SourcePolicies) > 0 {
-			return nil, errPolicies
-		}
-		opt := sourceresolver.Opt{LogName: r.LogName}
+		opt := sourceresolver.Opt{LogName: r.LogName, SourcePolicies: r.SourcePolicies}
 		switch t := sourceresolver.ResolverType(r.ResolverType); t {
 		case sourceresolver.ResolverTypeRegistry:
 			opt.ImageOpt = &sourceresolver.ResolveImageOpt{Platform: platformFrom(r.Platform), ResolveMode: r.ResolveMode}
@@ -57,7 +54,7 @@ func (g *Gateway) ResolveSourceMeta(ctx context.Context, r *gwpb.ResolveSourceMe
 func resolveOptions(r *gwpb.ResolveSourceMetaRequest) (sourceresolver.Opt, error) {
 	platform := platformFrom(r.Platform)
 	opt := sourceresolver.Opt{
-		LogName:      r.LogName,
+		LogName: r.LogName, SourcePolicies: r.SourcePolicies,
 		ImageOpt:     &sourceresolver.ResolveImageOpt{Platform: platform, ResolveMode: r.ResolveMode, NoConfig: r.Image.GetNoConfig()},
 		OCILayoutOpt: &sourceresolver.ResolveOCILayoutOpt{Platform: platform},
 		GitOpt:       &sourceresolver.ResolveGitOpt{ReturnObject: r.Git.GetReturnObject()},
@@ -65,8 +62,6 @@ func resolveOptions(r *gwpb.ResolveSourceMetaRequest) (sourceresolver.Opt, error
 	switch {
 	case r.Source == nil:
 		return opt, invalid("no source to resolve")
-	case len(r.SourcePolicies) > 0:
-		return opt, errPolicies
 	case r.Image.GetAttestationChain() || len(r.Image.GetResolveAttestations()) > 0:
 		return opt, grpcerrors.WrapCode(errors.New("resolving attestations of images is not supported"), codes.Unimplemented)
 	case r.HTTP.GetChecksumRequest() != nil:

@@ -54,6 +54,8 @@ func (b *fakeBridge) ResolveSource(_ context.Context, op *pb.SourceOp, _ sourcer
 	return &sourceresolver.MetaResponse{Op: op, Image: &sourceresolver.ResolveImageResponse{Digest: "d", Config: []byte("c")}}, nil
 }
 
+func (b *fakeBridge) Restrict([]*policypb.Policy) (frontend.Bridge, error) { return b, nil }
+
 func (b *fakeBridge) Warn(context.Context, digest.Digest, string, gwclient.WarnOpts) error {
 	return nil
 }
@@ -198,7 +200,6 @@ func TestSolveAnswersInTheFormAskedFor(t *testing.T) {
 // TestRefused lists what a driver must not get away with, or is not served yet.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	policies := []*policypb.Policy{{}}
 	image := &pb.SourceOp{Identifier: "docker-image://x"}
 	for name, c := range map[string]struct {
 		call func(context.Context, *Gateway) error
@@ -207,7 +208,6 @@ func TestRefused(t *testing.T) {
 	}{
 		"frontend and definition": {is: ErrInvalidRequest, call: solves(&gwpb.SolveRequest{Frontend: "f", Definition: someDefinition})},
 		"solve that is final":     {code: codes.Unimplemented, call: solves(&gwpb.SolveRequest{Definition: someDefinition, Final: true})},
-		"solve with policies":     {code: codes.Unimplemented, call: solves(&gwpb.SolveRequest{Definition: someDefinition, SourcePolicies: policies})},
 		"return of nothing":       {is: ErrInvalidRequest, call: returns(&gwpb.ReturnRequest{})},
 		"return of no error":      {is: ErrInvalidRequest, call: returns(&gwpb.ReturnRequest{Error: &spb.Status{}})},
 		"unknown reference":       {code: codes.NotFound, call: returns(&gwpb.ReturnRequest{Result: &gwpb.Result{Result: &gwpb.Result_RefDeprecated{RefDeprecated: "x"}}})},
@@ -221,9 +221,6 @@ func TestRefused(t *testing.T) {
 		"negative range": {is: ErrInvalidRequest, call: reads("f", &gwpb.FileRange{Offset: -1})},
 		"missing file":   {code: codes.NotFound, call: reads("g", nil)},
 		"no source":      {is: ErrInvalidRequest, call: resolves(&gwpb.ResolveSourceMetaRequest{})},
-		"resolve with policies": {
-			code: codes.Unimplemented, call: resolves(&gwpb.ResolveSourceMetaRequest{Source: image, SourcePolicies: policies}),
-		},
 		"resolve attestations": {code: codes.Unimplemented, call: resolves(&gwpb.ResolveSourceMetaRequest{
 			Source: image, Image: &gwpb.ResolveSourceImageRequest{AttestationChain: true},
 		})},

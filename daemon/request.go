@@ -6,6 +6,7 @@ import (
 
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/slipwaybuild/slipway/daemon/history"
 )
 
@@ -22,6 +23,10 @@ type Request struct {
 	FrontendInputs map[string]*pb.Definition
 	Definition     *pb.Definition
 	CacheImports   []gwclient.CacheOptionsEntry
+	// SourcePolicy is held against every source of the build; nil allows all.
+	SourcePolicy *spb.Policy
+	// PolicySession is the id of a session that is asked about every source; "" asks nobody.
+	PolicySession string
 	// Driven says that the client stands in the frontend's place: it asks the build's [Gateway] for what it needs, and returns
 	// the result there. The build lasts until then.
 	Driven bool

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/daemon/sourcepolicy"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"github.com/slipwaybuild/slipway/solver/source"
 )
@@ -18,9 +19,34 @@ type metaResolver func(ctx context.Context, env source.Env, op *pb.SourceOp, opt
 
 // ResolveSource asks a source what it means now, shown as a step of its own if the frontend named one.
 func (b *build) ResolveSource(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+	return b.resolveUnder(ctx, b.guard, op, opt)
+}
+
+// resolveUnder resolves what a policy leaves of a source.
+func (b *build) resolveUnder(ctx context.Context, g *sourcepolicy.Guard, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
 	if op == nil {
 		return nil, fmt.Errorf("%w: no source to resolve", ErrInvalidRequest)
 	}
+	op, err := g.Check(ctx, op, platformAsked(opt))
+	if err != nil {
+		return nil, fmt.Errorf("could not resolve image due to policy: %w", err)
+	}
+	return b.resolveSource(ctx, op, opt)
+}
+
+// platformAsked is the platform that a question names; nil if it names none.
+func platformAsked(opt sourceresolver.Opt) *pb.Platform {
+	switch {
+	case opt.ImageOpt != nil && opt.ImageOpt.Platform != nil:
+		return pb.PlatformFromSpec(*opt.ImageOpt.Platform)
+	case opt.OCILayoutOpt != nil && opt.OCILayoutOpt.Platform != nil:
+		return pb.PlatformFromSpec(*opt.OCILayoutOpt.Platform)
+	}
+	return nil
+}
+
+// resolveSource asks no policy.
+func (b *build) resolveSource(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
 	scheme, _, _ := strings.Cut(op.Identifier, "://")
 	resolve, ok := b.engine.resolvers[scheme]
 	if !ok {

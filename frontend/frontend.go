@@ -7,6 +7,7 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	digest "github.com/opencontainers/go-digest"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
@@ -39,6 +40,8 @@ type Bridge interface {
 	Frontend(ctx context.Context, name string, r Request) (*Result, error)
 	// ResolveSource asks a source what it means now.
 	ResolveSource(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error)
+	// Restrict returns the bridge with more source policies to pass: for what is asked of it, and for the frontends that it runs.
+	Restrict(policies []*spb.Policy) (Bridge, error)
 	// Warn tells the build's viewers.
 	Warn(ctx context.Context, step digest.Digest, msg string, opts gwclient.WarnOpts) error
 	// Session is the id of the build's first session.

@@ -32,6 +32,8 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		FrontendInputs: r.FrontendInputs,
 		Definition:     r.Definition,
 		Entitlements:   r.Entitlements,
+		SourcePolicy:   r.SourcePolicy,
+		PolicySession:  r.SourcePolicySession,
 		Outputs:        outputs(r),
 		Internal:       r.Internal,
 		// A definition without ops is a build of nothing; no definition at all is a build that the client drives.
@@ -41,8 +43,6 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		req.Sessions = []string{r.Session}
 	}
 	switch {
-	case r.SourcePolicy != nil && len(r.SourcePolicy.Rules) > 0:
-		return req, errors.New("source policies are not supported")
 	case r.ProxyNetwork:
 		return req, errors.New("proxy networks are not supported")
 	}

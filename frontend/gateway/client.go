@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/buildkit/util/apicaps"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/frontend"
@@ -56,14 +57,15 @@ func (c *Client) BuildOpts() gwclient.BuildOpts { return c.opts }
 
 // Solve loads a definition or runs another frontend.
 func (c *Client) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclient.Result, error) {
-	if len(req.SourcePolicies) > 0 {
-		return nil, fmt.Errorf("source policies are not supported")
+	bridge, err := c.under(req.SourcePolicies)
+	if err != nil {
+		return nil, err
 	}
 	if req.Frontend != "" {
 		if req.Definition != nil && len(req.Definition.Def) > 0 {
 			return nil, fmt.Errorf("a solve request names the frontend %q and also holds a definition", req.Frontend)
 		}
-		return c.bridge.Frontend(ctx, req.Frontend, frontend.Request{
+		return bridge.Frontend(ctx, req.Frontend, frontend.Request{
 			Opts:         req.FrontendOpt,
 			Inputs:       req.FrontendInputs,
 			CacheImports: req.CacheImports,
@@ -73,7 +75,7 @@ func (c *Client) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclien
 	if req.Definition == nil || len(req.Definition.Def) == 0 {
 		return res, nil
 	}
-	ref, err := c.bridge.Solve(ctx, req.Definition, req.Evaluate)
+	ref, err := bridge.Solve(ctx, req.Definition, req.Evaluate)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +85,19 @@ func (c *Client) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclien
 
 // ResolveSourceMetadata asks a source what it means now.
 func (c *Client) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
-	return c.bridge.ResolveSource(ctx, op, opt)
+	bridge, err := c.under(opt.SourcePolicies)
+	if err != nil {
+		return nil, err
+	}
+	return bridge.ResolveSource(ctx, op, opt)
+}
+
+// under is the bridge with the policies of one request.
+func (c *Client) under(policies []*spb.Policy) (frontend.Bridge, error) {
+	if len(policies) == 0 {
+		return c.bridge, nil
+	}
+	return c.bridge.Restrict(policies)
 }
 
 // ResolveImageConfig resolves an image reference to a digest and its config.

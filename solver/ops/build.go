@@ -24,6 +24,8 @@ type buildOp struct {
 	file  string
 	attrs map[string]string
 	solve SolveFunc
+	// policy is what the nested definition's sources are held against.
+	policy string
 }
 
 func (l *Loader) buildOp(op *pb.BuildOp, inputs int) (solver.Op, int, error) {
@@ -43,7 +45,7 @@ func (l *Loader) buildOp(op *pb.BuildOp, inputs int) (solver.Op, int, error) {
 	if l.o.Solve == nil {
 		return nil, 0, errors.New("build ops cannot be used here")
 	}
-	b := &buildOp{f: l.f, input: int(in.Input), file: pb.LLBDefaultDefinitionFile, attrs: op.Attrs, solve: l.o.Solve}
+	b := &buildOp{f: l.f, input: int(in.Input), file: pb.LLBDefaultDefinitionFile, attrs: op.Attrs, solve: l.o.Solve, policy: l.o.Policy}
 	if name, ok := op.Attrs[pb.AttrLLBDefinitionFilename]; ok {
 		b.file = name
 	}
@@ -53,6 +55,9 @@ func (l *Loader) buildOp(op *pb.BuildOp, inputs int) (solver.Op, int, error) {
 func (b *buildOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 	parts := append(solver.Parts{{Name: "op", Value: "build"}}, indexParts("input", []int{b.input})...)
 	parts = append(parts, solver.Part{Name: "file", Value: b.file})
+	if b.policy != "" {
+		parts = append(parts, solver.Part{Name: "policy", Value: b.policy})
+	}
 	for _, k := range slices.Sorted(maps.Keys(b.attrs)) {
 		parts = append(parts, solver.Part{Name: "attr." + k, Value: b.attrs[k]})
 	}

@@ -38,6 +38,7 @@ func supported() []apicaps.CapID {
 		pb.CapSourceDateEpoch, pb.CapMultipleExporters,
 		// No matter of graphs: clients look here for what pruning and the build history can do, too.
 		pb.CapGCFreeSpaceFilter, pb.CapHistoryFilters,
+		pb.CapSourcePolicy, pb.CapSourcePolicySession,
 	}
 }
 

@@ -58,6 +58,7 @@ type parsedOp struct {
 	digest digest.Digest
 	op     *pb.Op
 	meta   *pb.OpMetadata // may be nil
+	policy string         // names what a policy made of it; "" is nothing
 }
 
 // parsed is a definition whose bytes were understood.

@@ -120,14 +120,22 @@ type LoadOptions struct {
 	NoCache bool
 	// Solve serves build ops; nil refuses them. It must not be a method of something that outlives the build.
 	Solve SolveFunc
-	// Rewrite is given every source op before it is loaded and may replace identifier and attributes, or refuse the source with
-	// an error: this is where a source policy goes. May be nil. It must give the same answer for the same op.
-	Rewrite func(ctx context.Context, op *pb.SourceOp, platform ocispecs.Platform) (*pb.SourceOp, error)
+	// Rewrite is where a source policy goes; nil leaves sources as they are.
+	Rewrite RewriteFunc
+	// Policy names what Rewrite and Solve refuse or replace; "" if that is nothing. It enters the keys of build ops: what one
+	// policy let through is no answer under another.
+	Policy string
 	// Answers are what sources said in this build so far; nil remembers nothing.
 	Answers *source.Answers
 }
 
+// RewriteFunc is given every source op before it is loaded, and returns the one to use, which may be another, or refuses the source
+// with an error. It must not change the op it is given. The platform may be nil.
+type RewriteFunc func(ctx context.Context, op *pb.SourceOp, platform *pb.Platform) (*pb.SourceOp, error)
+
 // NewLoader returns the loader of one build.
 func (f *Factory) NewLoader(o LoadOptions) *Loader {
-	return &Loader{f: f, o: o, vertices: map[loadKey]*solver.Vertex{}, outputs: map[*solver.Vertex]int{}, emptied: map[string]bool{}}
+	return &Loader{f: f, o: o, graphs: &graphs{
+		vertices: map[loadKey]*solver.Vertex{}, outputs: map[*solver.Vertex]int{}, emptied: map[string]bool{},
+	}}
 }

@@ -23,11 +23,23 @@ type loadKey [sha256.Size]byte
 type Loader struct {
 	f *Factory
 	o LoadOptions
+	*graphs
+}
 
+// graphs is what the loaders of one build share.
+type graphs struct {
 	mu       sync.Mutex // guards what follows
 	vertices map[loadKey]*solver.Vertex
 	outputs  map[*solver.Vertex]int // how many outputs each vertex has
 	emptied  map[string]bool        // cache mounts that begin anew with this build, by id
+}
+
+// Under returns a loader for the same build that has a policy of its own, in place of l's. What both load alike are the same
+// vertices.
+func (l *Loader) Under(policy string, rewrite RewriteFunc, solve SolveFunc) *Loader {
+	o := l.o
+	o.Policy, o.Rewrite, o.Solve = policy, rewrite, solve
+	return &Loader{f: l.f, o: o, graphs: l.graphs}
 }
 
 // Graph is one loaded definition. It never changes.
@@ -60,6 +72,11 @@ func (l *Loader) Load(ctx context.Context, def *pb.Definition) (*Graph, error) {
 		return nil, err
 	}
 
+	// Before the lock: a policy may go to the client, and to the network.
+	if err := l.rewrite(ctx, order); err != nil {
+		return nil, err
+	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	type loaded struct {
@@ -77,7 +94,7 @@ func (l *Loader) Load(ctx context.Context, def *pb.Definition) (*Graph, error) {
 			dep := seen[digest.Digest(in.Digest)]
 			edges[i], keys[i] = solver.Edge{Vertex: dep.v, Output: int(in.Index)}, dep.key
 		}
-		v, key, err := l.vertex(ctx, op, edges, keys)
+		v, key, err := l.vertex(op, edges, keys)
 		if err != nil {
 			return nil, l.fail(op, err)
 		}
@@ -100,10 +117,10 @@ func (l *Loader) fail(op *parsedOp, err error) error {
 }
 
 // vertex makes the vertex of an op, or finds it. l.mu is held.
-func (l *Loader) vertex(ctx context.Context, op *parsedOp, edges []solver.Edge, keys []loadKey) (*solver.Vertex, loadKey, error) {
+func (l *Loader) vertex(op *parsedOp, edges []solver.Edge, keys []loadKey) (*solver.Vertex, loadKey, error) {
 	ignore := op.meta.GetIgnoreCache() || l.o.NoCache && op.op.GetSource() == nil
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%t\n", op.digest, ignore)
+	fmt.Fprintf(h, "%s\n%t\n%s\n", op.digest, ignore, op.policy)
 	for _, k := range keys {
 		h.Write(k[:])
 	}
@@ -119,7 +136,7 @@ func (l *Loader) vertex(ctx context.Context, op *parsedOp, edges []solver.Edge, 
 	if err := l.f.checkCaps(op.meta); err != nil {
 		return nil, key, err
 	}
-	work, outputs, err := l.work(ctx, op, len(edges))
+	work, outputs, err := l.work(op, len(edges))
 	if err != nil {
 		return nil, key, err
 	}
@@ -142,11 +159,11 @@ func (l *Loader) vertex(ctx context.Context, op *parsedOp, edges []solver.Edge, 
 }
 
 // work makes the op and says how many outputs it has.
-func (l *Loader) work(ctx context.Context, op *parsedOp, inputs int) (solver.Op, int, error) {
+func (l *Loader) work(op *parsedOp, inputs int) (solver.Op, int, error) {
 	platform := l.f.normalise(op.op.Platform)
 	switch o := op.op.Op.(type) {
 	case *pb.Op_Source:
-		return l.sourceOp(ctx, o.Source, platform, inputs)
+		return l.sourceOp(o.Source, platform, inputs)
 	case *pb.Op_Exec:
 		return l.execOp(op, o.Exec, platform, inputs)
 	case *pb.Op_File:

@@ -26,18 +26,12 @@ type sourceOp struct {
 	closed bool // by the build; the last fetch closes pinned
 }
 
-func (l *Loader) sourceOp(ctx context.Context, op *pb.SourceOp, platform ocispecs.Platform, inputs int) (solver.Op, int, error) {
+func (l *Loader) sourceOp(op *pb.SourceOp, platform ocispecs.Platform, inputs int) (solver.Op, int, error) {
 	if op == nil {
 		return nil, 0, errors.New("source op is empty")
 	}
 	if inputs != 0 {
 		return nil, 0, fmt.Errorf("source op with %d inputs", inputs)
-	}
-	if l.o.Rewrite != nil {
-		var err error
-		if op, err = l.o.Rewrite(ctx, op, platform); err != nil {
-			return nil, 0, err
-		}
 	}
 	src, err := l.f.source(op.Identifier)
 	if err != nil {

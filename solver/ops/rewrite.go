@@ -1,0 +1,45 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+)
+
+// PolicyError is a source that may not be used. It reads as its cause.
+type PolicyError struct {
+	// Op is the digest of the source op.
+	Op  digest.Digest
+	Err error
+}
+
+func (e *PolicyError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *PolicyError) Unwrap() error { return e.Err }
+
+// rewrite passes the sources among ops by the policy, and puts what it gives in their place.
+func (l *Loader) rewrite(ctx context.Context, ops []*parsedOp) error {
+	for _, op := range ops {
+		switch o := op.op.Op.(type) {
+		case *pb.Op_Source:
+			if o.Source == nil || l.o.Rewrite == nil {
+				continue
+			}
+			src, err := l.o.Rewrite(ctx, o.Source, op.op.Platform)
+			if err != nil {
+				return &PolicyError{Op: op.digest, Err: err}
+			}
+			if src.Identifier != o.Source.Identifier || !maps.Equal(src.Attrs, o.Source.Attrs) {
+				op.policy = string(digest.FromBytes(fmt.Appendf(nil, "%q %q", src.Identifier, src.Attrs)))
+			}
+			o.Source = src
+		case *pb.Op_Build:
+			op.policy = l.o.Policy
+		}
+	}
+	return nil
+}
