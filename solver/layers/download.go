@@ -135,6 +135,9 @@ func (d *download) broke(err error) error {
 	}
 	d.err = fmt.Errorf("download broke off after %d of %d bytes: %w", off, size, err)
 	d.tries[d.from]++
+	if errors.Is(err, ErrGivenUp) {
+		d.tries[d.from] = maxTries // two loops, one around the other, would wait for minutes
+	}
 	return nil
 }
 

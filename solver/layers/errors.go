@@ -20,6 +20,9 @@ var (
 	ErrNotPacked = errors.New("layer is not packed")
 	// ErrTooBig is returned for a layer that unpacks to more than [Options] allow.
 	ErrTooBig = errors.New("layer is too big")
+	// ErrGivenUp is wrapped by what a [Fetcher]'s body fails with once it has taken the download up again as often as it sees sense
+	// in: the store does not ask the same Fetcher once more.
+	ErrGivenUp = errors.New("download given up")
 )
 
 // DigestMismatchError says that bytes are not what their name promised. Nothing of them was kept.

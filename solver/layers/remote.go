@@ -53,9 +53,32 @@ func (s *Store) AddRemote(ctx context.Context, blobs ...RemoteBlob) (*Ref, error
 	return s.hold(stack, 1), nil
 }
 
+// NoteRemote remembers a place of layers that the store has, and knows nothing of others. It takes no hold.
+func (s *Store) NoteRemote(blobs ...RemoteBlob) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, b := range blobs {
+		l := s.layers[ID(b.DiffID)]
+		if l == nil || b.Descriptor.Digest.Validate() != nil || b.Descriptor.Size < 0 || l.knows(b) {
+			continue
+		}
+		l.addRemote(b)
+		s.save(l, false)
+	}
+}
+
+// knows tells whether a place is remembered as the first to ask.
+func (l *layer) knows(b RemoteBlob) bool {
+	return len(l.Remotes) > 0 && l.Remotes[0].same(b)
+}
+
+func (b RemoteBlob) same(o RemoteBlob) bool { return o.Ref == b.Ref && o.Descriptor.Digest == b.Descriptor.Digest }
+
 func (l *layer) addRemote(b RemoteBlob) {
-	same := func(o RemoteBlob) bool { return o.Ref == b.Ref && o.Descriptor.Digest == b.Descriptor.Digest }
-	l.Remotes = slices.Insert(slices.DeleteFunc(slices.Clone(l.Remotes), same), 0, b)
+	l.Remotes = slices.Insert(slices.DeleteFunc(slices.Clone(l.Remotes), b.same), 0, b)
 	if len(l.Remotes) > maxRemotes {
 		l.Remotes = l.Remotes[:maxRemotes]
 	}

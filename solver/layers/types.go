@@ -78,7 +78,8 @@ type RemoteBlob struct {
 
 // Fetcher brings remote blobs. It is passed in by whoever has the credentials to do so, and kept by no one.
 type Fetcher interface {
-	// Fetch opens the compressed blob; the store verifies digest and size.
+	// Fetch opens the compressed blob; the store verifies digest and size. A body that breaks off is opened again, unless its error
+	// wraps [ErrGivenUp].
 	Fetch(ctx context.Context, blob RemoteBlob) (io.ReadCloser, error)
 }
 

@@ -22,6 +22,7 @@ var fetchCases = map[string]func(*Bench){
 	"longer than said":         tooLong,
 	"resumed":                  resumed,
 	"resumed from the start":   resumedFromStart,
+	"given up":                 givenUp,
 	"bomb":                     bomb,
 	"once for all":             onceForAll,
 	"last one leaving cancels": lastLeaves,
@@ -174,6 +175,19 @@ func resumedFromStart(b *Bench) {
 		b.Errorf("opened %d times", n)
 	}
 	names(b, b.Snapshot(r), ".", "x", "big")
+}
+
+// givenUp is a Fetcher that has tried again itself: to ask it anew would be a loop around a loop.
+func givenUp(b *Bench) {
+	data, diffID := someTar(b)
+	f := newServer(gzipped(b, data))
+	f.breakAt, f.breakErr = []int{5000}, layers.ErrGivenUp
+	if err := b.fetchFails(b.addRemote(f, diffID), f); !errors.Is(err, layers.ErrGivenUp) {
+		b.Errorf("got %v", err)
+	}
+	if n := f.opened.Load(); n != 1 {
+		b.Errorf("opened %d times", n)
+	}
 }
 
 func bomb(b *Bench) {

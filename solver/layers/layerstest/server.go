@@ -2,6 +2,7 @@ package layerstest
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -25,6 +26,8 @@ type server struct {
 	// breakAt ends the first streams after so many bytes each.
 	mu      sync.Mutex
 	breakAt []int
+	// breakErr is what they end with; nil is a reset connection.
+	breakErr error
 	// refuse is what Fetch returns, if it is set.
 	refuse error
 	// block, if set, holds streams back until it is closed; they end with their context.
@@ -83,7 +86,7 @@ func (r *serverStream) Read(p []byte) (int, error) {
 	}
 	switch {
 	case r.left == 0:
-		return 0, errors.New("connection reset")
+		return 0, cmp.Or(r.s.breakErr, errors.New("connection reset"))
 	case r.left > 0:
 		p = p[:min(len(p), r.left)]
 	}

@@ -54,6 +54,34 @@ func TestLayersStayAtTheRegistryUntilTheirBytesAreNeeded(t *testing.T) {
 	}
 }
 
+// A build all of whose steps are cached asks for no layer, and yet learns where they are.
+func TestPinningNotesWhereLayersAre(t *testing.T) {
+	s := registrytest.New(t, registrytest.Options{})
+	w, m := newWorld(t, nil), newMaker(t)
+	img := m.image(amd64, m.layer(gz, "one"))
+	first, second := s.Host+"/first:1", s.Host+"/second:1"
+	w.push(m, nil, first, img)
+	w.push(m, nil, second, img)
+	r, err := w.lazy(nil, request(first, amd64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.release(r)
+	if got := r.Layers()[0].Remote; got == nil || got.Ref != first {
+		t.Fatalf("the layer is at %+v", got)
+	}
+	p, err := w.source.Pin(t.Context(), env(nil, nil), request(second, amd64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := r.Layers()[0].Remote; got == nil || got.Ref != second {
+		t.Errorf("after another name was pinned, the layer is at %+v", got)
+	}
+}
+
 func TestKindsOfLayers(t *testing.T) {
 	s := registrytest.New(t, registrytest.Options{TLS: true})
 	for _, mediaType := range []string{

@@ -67,6 +67,10 @@ func (s *Source) Pin(ctx context.Context, env source.Env, r source.Request) (sou
 	if err != nil {
 		return nil, err
 	}
+	if !f.local {
+		// Where the build's steps are cached nobody asks for the layers, and yet a push of them may be spared by their place.
+		s.layers.NoteRemote(manifest.Blobs(f.ref, f.image.Layers)...)
+	}
 	return &manifest.Pinned{
 		Image: f.image, Platform: r.Platform, Limit: limit, Description: f.ref,
 		Add: func(ctx context.Context, l []manifest.Layer) (*layers.Ref, error) { return s.add(ctx, f, l) },

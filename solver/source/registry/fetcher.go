@@ -15,10 +15,20 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/solver/layers"
 )
 
-// maxStalls is how often in a row a download may break off without a byte having come.
-const maxStalls = 5
+const (
+	// maxStalls is how often in a row a download may break off without a byte having come.
+	maxStalls = 5
+	// maxShort is how often in a row an answer may end, as answers do, before all has come.
+	maxShort = 1
+)
+
+// givenUpError is the end of a download that was taken up again in vain.
+type givenUpError struct{ error }
+
+func (e *givenUpError) Unwrap() []error { return []error{e.error, layers.ErrGivenUp} }
 
 type fetcher struct {
 	r    *Resolver
@@ -170,11 +180,16 @@ func (b *blobReader) recover(err error) error {
 	if b.ctx.Err() != nil {
 		return b.ctx.Err()
 	}
-	if b.stalls++; b.stalls > maxStalls || !interrupted(err) {
+	limit := maxStalls
+	if errors.Is(err, io.EOF) {
+		// The answer was whole: this is all the host has, or a proxy that forgot the rest, which once more tells.
+		limit = maxShort
+	}
+	if b.stalls++; b.stalls > limit || !interrupted(err) {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("the connection ended after %d of %d bytes", b.offset, b.size)
 		}
-		return err
+		return &givenUpError{err}
 	}
 	b.f.r.reg.log.DebugContext(b.ctx, "download broke off", "digest", b.what.Digest, "ref", redact(b.f.ref), "offset", b.offset, "error", reason(err))
 	return sleep(b.ctx, b.f.r.reg.backoff<<(b.stalls-1))
