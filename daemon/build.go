@@ -41,7 +41,7 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	defer func() {
 		e.log.Info("build ends", "ref", r.Ref, "took", time.Since(began).Round(time.Millisecond), "error", err)
 	}()
-	exporters, err := e.exportersFor(r.Outputs)
+	exporters, err := e.exportersFor(r.Outputs, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +77,11 @@ func (e *Engine) grant(asked []string) ([]string, error) {
 	return asked, nil
 }
 
-func (e *Engine) exportersFor(outputs []Output) ([]exporter.Exporter, error) {
+// exportersFor makes the exporters of outputs, the first of which is number first of the build's.
+func (e *Engine) exportersFor(outputs []Output, first int) ([]exporter.Exporter, error) {
 	var list []exporter.Exporter
 	for i, out := range outputs {
-		x, err := e.exporters.New(out.Type, i, maps.Clone(out.Attrs))
+		x, err := e.exporters.New(out.Type, first+i, maps.Clone(out.Attrs))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
 		}
@@ -140,9 +141,21 @@ func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporte
 	if err != nil {
 		return nil, err
 	}
+	if r.AskExporters {
+		more, err := b.askExporters(ctx, len(exporters), res.Metadata, in)
+		if err != nil {
+			return nil, err
+		}
+		exporters = append(exporters, more...)
+	}
 	answer, err := b.export(ctx, exporters, in)
 	if err != nil {
 		return nil, err
+	}
+	if r.AskExporters {
+		if err := b.tellExporters(ctx, answer); err != nil {
+			return nil, err
+		}
 	}
 	return &Response{Exporter: answer}, nil
 }

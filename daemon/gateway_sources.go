@@ -2,14 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/moby/buildkit/util/grpcerrors"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -62,11 +59,14 @@ func resolveOptions(r *gwpb.ResolveSourceMetaRequest) (sourceresolver.Opt, error
 	switch {
 	case r.Source == nil:
 		return opt, invalid("no source to resolve")
-	case r.Image.GetAttestationChain() || len(r.Image.GetResolveAttestations()) > 0:
-		return opt, grpcerrors.WrapCode(errors.New("resolving attestations of images is not supported"), codes.Unimplemented)
 	case r.HTTP.GetChecksumRequest() != nil:
-		return opt, grpcerrors.WrapCode(errors.New("checksum requests for URLs are not supported"), codes.Unimplemented)
+		sum := r.HTTP.ChecksumRequest
+		// The numbers are the same.
+		opt.HTTPOpt = &sourceresolver.ResolveHTTPOpt{ChecksumReq: &sourceresolver.ResolveHTTPChecksumRequest{
+			Algo: sourceresolver.ResolveHTTPChecksumAlgo(sum.Algo), Suffix: sum.Suffix,
+		}}
 	}
+	opt.ImageOpt.AttestationChain, opt.ImageOpt.ResolveAttestations = r.Image.GetAttestationChain(), r.Image.GetResolveAttestations()
 	return opt, nil
 }
 
@@ -81,7 +81,7 @@ func platformFrom(p *pb.Platform) *ocispecs.Platform {
 func encodeMeta(m *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse {
 	res := &gwpb.ResolveSourceMetaResponse{Source: m.Op}
 	if i := m.Image; i != nil {
-		res.Image = &gwpb.ResolveSourceImageResponse{Digest: string(i.Digest), Config: i.Config}
+		res.Image = &gwpb.ResolveSourceImageResponse{Digest: string(i.Digest), Config: i.Config, AttestationChain: encodeChain(i.AttestationChain)}
 	}
 	if i := m.Git; i != nil {
 		res.Git = &gwpb.ResolveSourceGitResponse{
@@ -90,9 +90,33 @@ func encodeMeta(m *sourceresolver.MetaResponse) *gwpb.ResolveSourceMetaResponse 
 	}
 	if i := m.HTTP; i != nil {
 		res.HTTP = &gwpb.ResolveSourceHTTPResponse{Checksum: string(i.Digest), Filename: i.Filename}
+		if c := i.ChecksumResponse; c != nil {
+			res.HTTP.ChecksumResponse = &gwpb.ChecksumResponse{Digest: c.Digest, Suffix: c.Suffix}
+		}
 		if i.LastModified != nil {
 			res.HTTP.LastModified = timestamppb.New(*i.LastModified)
 		}
 	}
 	return res
+}
+
+func encodeChain(c *sourceresolver.AttestationChain) *gwpb.AttestationChain {
+	if c == nil {
+		return nil
+	}
+	out := &gwpb.AttestationChain{
+		Root: string(c.Root), ImageManifest: string(c.ImageManifest), AttestationManifest: string(c.AttestationManifest),
+		Blobs: map[string]*gwpb.Blob{},
+	}
+	for _, d := range c.SignatureManifests {
+		out.SignatureManifests = append(out.SignatureManifests, string(d))
+	}
+	for d, b := range c.Blobs {
+		out.Blobs[string(d)] = &gwpb.Blob{Descriptor_: encodeDescriptor(b.Descriptor), Data: b.Data}
+	}
+	return out
+}
+
+func encodeDescriptor(d ocispecs.Descriptor) *gwpb.Descriptor {
+	return &gwpb.Descriptor{MediaType: d.MediaType, Digest: string(d.Digest), Size: d.Size, Annotations: d.Annotations}
 }

@@ -200,7 +200,6 @@ func TestSolveAnswersInTheFormAskedFor(t *testing.T) {
 // TestRefused lists what a driver must not get away with, or is not served yet.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	image := &pb.SourceOp{Identifier: "docker-image://x"}
 	for name, c := range map[string]struct {
 		call func(context.Context, *Gateway) error
 		code codes.Code
@@ -221,12 +220,6 @@ func TestRefused(t *testing.T) {
 		"negative range": {is: ErrInvalidRequest, call: reads("f", &gwpb.FileRange{Offset: -1})},
 		"missing file":   {code: codes.NotFound, call: reads("g", nil)},
 		"no source":      {is: ErrInvalidRequest, call: resolves(&gwpb.ResolveSourceMetaRequest{})},
-		"resolve attestations": {code: codes.Unimplemented, call: resolves(&gwpb.ResolveSourceMetaRequest{
-			Source: image, Image: &gwpb.ResolveSourceImageRequest{AttestationChain: true},
-		})},
-		"resolve with a checksum": {code: codes.Unimplemented, call: resolves(&gwpb.ResolveSourceMetaRequest{
-			Source: image, HTTP: &gwpb.ResolveSourceHTTPRequest{ChecksumRequest: &gwpb.ChecksumRequest{}},
-		})},
 		"unknown resolver": {is: ErrInvalidRequest, call: func(ctx context.Context, g *Gateway) error {
 			_, err := g.ResolveImageConfig(ctx, &gwpb.ResolveImageConfigRequest{Ref: "x", ResolverType: 9})
 			return err

@@ -25,6 +25,7 @@ import (
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/source"
+	"github.com/slipwaybuild/slipway/solver/source/blob"
 	"github.com/slipwaybuild/slipway/solver/source/git"
 	"github.com/slipwaybuild/slipway/solver/source/http"
 	"github.com/slipwaybuild/slipway/solver/source/image"
@@ -52,6 +53,10 @@ func (e *Engine) openSources(root string) (err error) {
 	if err != nil {
 		return err
 	}
+	blobs, err := blob.New(blob.Options{Images: e.images, Layers: e.layers, Registry: e.registry, Root: filepath.Join(dir, "blob"), Logger: e.log})
+	if err != nil {
+		return err
+	}
 	e.fetcher = images.Fetcher
 	e.resolvers = map[string]metaResolver{
 		"docker-image": e.resolveImage(images),
@@ -61,7 +66,7 @@ func (e *Engine) openSources(root string) (err error) {
 		"https":        resolveHTTP(urls),
 	}
 	e.factory, err = ops.New(ops.Options{
-		Store: e.layers, Executor: e.executor, Sources: []source.Source{images, layouts, locals, repos, urls},
+		Store: e.layers, Executor: e.executor, Sources: []source.Source{images, layouts, locals, repos, urls, blobs},
 		Fetcher: images.Fetcher, DefaultPlatform: e.platform, Logger: e.log,
 	})
 	return err
@@ -73,19 +78,41 @@ func (e *Engine) resolveImage(images *image.Source) metaResolver {
 		if o == nil {
 			o = &sourceresolver.ResolveImageOpt{}
 		}
-		if o.AttestationChain || len(o.ResolveAttestations) > 0 {
-			return nil, fmt.Errorf("attestations of images cannot be resolved")
-		}
 		ref := strings.TrimPrefix(op.Identifier, "docker-image://")
 		c, err := images.ResolveConfig(ctx, env, ref, e.platformOf(o.Platform), image.Mode(o.ResolveMode))
 		if err != nil {
 			return nil, err
 		}
-		return &sourceresolver.MetaResponse{
-			Op:    pinnedOp(op, "docker-image://", c.Ref, c.Digest),
-			Image: &sourceresolver.ResolveImageResponse{Digest: c.Digest, Config: c.JSON},
-		}, nil
+		res := &sourceresolver.ResolveImageResponse{Digest: c.Digest, Config: c.JSON}
+		if o.NoConfig {
+			res.Config = nil
+		}
+		pinned := pinnedOp(op, "docker-image://", c.Ref, c.Digest)
+		if o.AttestationChain || len(o.ResolveAttestations) > 0 {
+			// Of what was just found, should the tag move meanwhile.
+			at := strings.TrimPrefix(pinned.Identifier, "docker-image://")
+			chain, err := images.ResolveAttestations(ctx, env, at, e.platformOf(o.Platform), image.Mode(o.ResolveMode), o.ResolveAttestations)
+			if err != nil {
+				return nil, err
+			}
+			res.AttestationChain = chainOf(chain)
+		}
+		return &sourceresolver.MetaResponse{Op: pinned, Image: res}, nil
 	}
+}
+
+func chainOf(c *image.Chain) *sourceresolver.AttestationChain {
+	if c == nil {
+		return nil
+	}
+	out := &sourceresolver.AttestationChain{
+		Root: c.Root, ImageManifest: c.ImageManifest, AttestationManifest: c.AttestationManifest, SignatureManifests: c.Signatures,
+		Blobs: map[digest.Digest]sourceresolver.Blob{},
+	}
+	for d, b := range c.Blobs {
+		out.Blobs[d] = sourceresolver.Blob{Descriptor: b.Descriptor, Data: b.Data}
+	}
+	return out
 }
 
 func (e *Engine) resolveLayout(layouts *oci.Source) metaResolver {
@@ -137,17 +164,43 @@ func resolveGit(repos *git.Source) metaResolver {
 }
 
 func resolveHTTP(urls *http.Source) metaResolver {
-	return func(ctx context.Context, env source.Env, op *pb.SourceOp, _ sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
-		m, err := urls.Resolve(ctx, env, source.Request{Identifier: op.Identifier, Attrs: op.Attrs})
+	return func(ctx context.Context, env source.Env, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+		sum, err := sumOf(opt.HTTPOpt)
+		if err != nil {
+			return nil, err
+		}
+		m, err := urls.Resolve(ctx, env, source.Request{Identifier: op.Identifier, Attrs: op.Attrs}, sum)
 		if err != nil {
 			return nil, err
 		}
 		res := &sourceresolver.ResolveHTTPResponse{Digest: m.Digest, Filename: m.Filename}
+		if sum != nil {
+			res.ChecksumResponse = &sourceresolver.ResolveHTTPChecksumResponse{Digest: m.Sum.String(), Suffix: sum.Suffix}
+		}
 		if !m.LastModified.IsZero() {
 			res.LastModified = &m.LastModified
 		}
 		return &sourceresolver.MetaResponse{Op: op, HTTP: res}, nil
 	}
+}
+
+// sumOf reads the request for a digest of a file and more; nil if there is none.
+func sumOf(o *sourceresolver.ResolveHTTPOpt) (*http.Sum, error) {
+	if o == nil || o.ChecksumReq == nil {
+		return nil, nil
+	}
+	s := &http.Sum{Suffix: o.ChecksumReq.Suffix}
+	switch a := o.ChecksumReq.Algo; a {
+	case sourceresolver.ResolveHTTPChecksumAlgoSHA256:
+		s.Algorithm = digest.SHA256
+	case sourceresolver.ResolveHTTPChecksumAlgoSHA384:
+		s.Algorithm = digest.SHA384
+	case sourceresolver.ResolveHTTPChecksumAlgoSHA512:
+		s.Algorithm = digest.SHA512
+	default:
+		return nil, fmt.Errorf("%w: unsupported checksum algorithm %d", ErrInvalidRequest, a)
+	}
+	return s, nil
 }
 
 // frontendCaps are what the bridge can do beyond the least that every frontend needs.
@@ -158,6 +211,7 @@ func frontendCaps() []string {
 		string(gwpb.CapStatFile), string(gwpb.CapProtoRefArray), string(gwpb.CapReferenceOutput), string(gwpb.CapFrontendInputs),
 		string(gwpb.CapGatewaySolveMetadata), string(gwpb.CapFrontendCaps), string(gwpb.CapGatewayEvaluateSolve),
 		string(gwpb.CapGatewayEvaluate), string(gwpb.CapGatewayWarnings), string(gwpb.CapSourceMetaResolver),
+		string(gwpb.CapSourceMetaResolverImageAttestations), string(gwpb.CapSourceMetaResolverHTTPChecksumRequest),
 	}
 }
 

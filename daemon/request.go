@@ -30,6 +30,8 @@ type Request struct {
 	// Driven says that the client stands in the frontend's place: it asks the build's [Gateway] for what it needs, and returns
 	// the result there. The build lasts until then.
 	Driven bool
+	// AskExporters has the first session asked for more outputs once the result is there, and told what all of them answered.
+	AskExporters bool
 	// Outputs are where the outcome goes; none keeps it in the cache alone.
 	Outputs []Output
 	// Internal builds are asked for by a client for itself, such as Dockerfile checks: they are not recorded.

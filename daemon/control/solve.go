@@ -3,9 +3,12 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
 	"google.golang.org/grpc/codes"
@@ -24,6 +27,10 @@ func (s *Service) Solve(ctx context.Context, r *controlapi.SolveRequest) (*contr
 	return &controlapi.SolveResponse{ExporterResponse: res.Exporter}, nil
 }
 
+// compatible are the versions of BuildKit's behaviour that a client may ask for. They differ in what image exporters do by
+// default, which here is spelled out by the attributes.
+var compatible = []int64{10, 20, 30}
+
 func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 	req := daemon.Request{
 		Ref:            r.Ref,
@@ -34,6 +41,7 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		Entitlements:   r.Entitlements,
 		SourcePolicy:   r.SourcePolicy,
 		PolicySession:  r.SourcePolicySession,
+		AskExporters:   r.EnableSessionExporter,
 		Outputs:        outputs(r),
 		Internal:       r.Internal,
 		// A definition without ops is a build of nothing; no definition at all is a build that the client drives.
@@ -44,7 +52,10 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 	}
 	switch {
 	case r.ProxyNetwork:
-		return req, errors.New("proxy networks are not supported")
+		return req, errors.New("proxy networks (ProxyNetwork) are not supported")
+	case r.CompatibilityVersion != 0 && !slices.Contains(compatible, r.CompatibilityVersion):
+		feature := &errdefs.CompatibilityFeature{Version: r.CompatibilityVersion, Feature: "compatibility-version"}
+		return req, feature.WrapError(fmt.Errorf("known are %v", compatible))
 	}
 	if c := r.Cache; c != nil {
 		if len(c.Exports) > 0 || c.ExportRefDeprecated != "" {

@@ -75,7 +75,9 @@ func (l *layer) knows(b RemoteBlob) bool {
 	return len(l.Remotes) > 0 && l.Remotes[0].same(b)
 }
 
-func (b RemoteBlob) same(o RemoteBlob) bool { return o.Ref == b.Ref && o.Descriptor.Digest == b.Descriptor.Digest }
+func (b RemoteBlob) same(o RemoteBlob) bool {
+	return o.Ref == b.Ref && o.Descriptor.Digest == b.Descriptor.Digest
+}
 
 func (l *layer) addRemote(b RemoteBlob) {
 	l.Remotes = slices.Insert(slices.DeleteFunc(slices.Clone(l.Remotes), b.same), 0, b)

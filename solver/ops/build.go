@@ -35,6 +35,9 @@ func (l *Loader) buildOp(op *pb.BuildOp, inputs int) (solver.Op, int, error) {
 	if op.Builder != int64(pb.LLBBuilder) {
 		return nil, 0, errors.New("build op: only the LLB builder can be used")
 	}
+	if op.Def != nil {
+		return nil, 0, errors.New("build op with a definition of its own: only one in a file of an input can be used")
+	}
 	in, ok := op.Inputs[pb.LLBDefinitionInput]
 	if !ok || in == nil {
 		return nil, 0, fmt.Errorf("build op without input %q", pb.LLBDefinitionInput)

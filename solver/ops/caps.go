@@ -9,7 +9,7 @@ import (
 )
 
 // supported lists the capabilities of LLB that work here. Clients send what the list promises, so what is not in it (CDI
-// devices, signature verification, proxied networks, …) is not asked for.
+// devices, git bundles, proxied networks, …) is not asked for.
 func supported() []apicaps.CapID {
 	return []apicaps.CapID{
 		pb.CapSourceImage, pb.CapSourceImageResolveMode, pb.CapSourceImageLayerLimit, pb.CapSourceImageChecksum,
@@ -18,10 +18,10 @@ func supported() []apicaps.CapID {
 		pb.CapSourceLocalDiffer, pb.CapSourceMetadataTransfer,
 		pb.CapSourceGit, pb.CapSourceGitKeepDir, pb.CapSourceGitFullURL, pb.CapSourceGitHTTPAuth,
 		pb.CapSourceGitKnownSSHHosts, pb.CapSourceGitMountSSHSock, pb.CapSourceGitSubdir, pb.CapSourceGitChecksum,
-		pb.CapSourceGitSkipSubmodules, pb.CapSourceGitMTime, pb.CapSourceGitFetchByCommit,
+		pb.CapSourceGitSkipSubmodules, pb.CapSourceGitMTime, pb.CapSourceGitFetchByCommit, pb.CapSourceGitSignatureVerify,
 		pb.CapSourceHTTP, pb.CapSourceHTTPAuth, pb.CapSourceHTTPChecksum, pb.CapSourceHTTPPerm, pb.CapSourceHTTPUIDGID,
-		pb.CapSourceHTTPHeader,
-		pb.CapSourceOCILayout,
+		pb.CapSourceHTTPHeader, pb.CapSourceHTTPSignatureVerify,
+		pb.CapSourceOCILayout, pb.CapSourceImageBlob,
 		pb.CapBuildOpLLBFileName,
 		pb.CapExecMetaBase, pb.CapExecMetaCgroupParent, pb.CapExecMetaNetwork, pb.CapExecMetaProxy, pb.CapExecMetaSecurity,
 		pb.CapExecMetaSecurityDeviceWhitelistV1, pb.CapExecMetaSetsDefaultPath, pb.CapExecMetaUlimit,
@@ -35,7 +35,7 @@ func supported() []apicaps.CapID {
 		pb.CapConstraints, pb.CapPlatform,
 		pb.CapMetaIgnoreCache, pb.CapMetaDescription, pb.CapMetaExportCache,
 		pb.CapMergeOp, pb.CapDiffOp, pb.CapPassthroughOp,
-		pb.CapSourceDateEpoch, pb.CapMultipleExporters,
+		pb.CapAnnotations, pb.CapSourceDateEpoch, pb.CapMultipleExporters, pb.CapSessionExporter,
 		// No matter of graphs: clients look here for what pruning and the build history can do, too.
 		pb.CapGCFreeSpaceFilter, pb.CapHistoryFilters,
 		pb.CapSourcePolicy, pb.CapSourcePolicySession,

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -125,16 +126,54 @@ type Metadata struct {
 	Filename string
 	// LastModified is zero if the server did not say.
 	LastModified time.Time
+	// Sum is the digest that a [Sum] asked for; "" if none was.
+	Sum digest.Digest
 }
 
-// Resolve tells what a request would give, fetching it if its checksum is not given.
-func (s *Source) Resolve(ctx context.Context, env source.Env, r source.Request) (*Metadata, error) {
+// maxSuffix bounds [Sum.Suffix], in bytes.
+const maxSuffix = 4 << 10
+
+// Sum asks for the digest of the file followed by other bytes, as signatures are made over.
+type Sum struct {
+	Algorithm digest.Algorithm
+	Suffix    []byte
+}
+
+// Resolve tells what a request would give, fetching it if its checksum is not given, or if another is wanted. sum may be nil.
+func (s *Source) Resolve(ctx context.Context, env source.Env, r source.Request, sum *Sum) (m *Metadata, err error) {
+	if sum != nil && (len(sum.Suffix) > maxSuffix || !sum.Algorithm.Available()) {
+		return nil, fmt.Errorf("http source: checksum %q with a suffix of %d bytes: the limit is %d", sum.Algorithm, len(sum.Suffix), maxSuffix)
+	}
 	pin, err := s.Pin(ctx, env, r)
 	if err != nil {
 		return nil, err
 	}
 	p := pin.(*pinned)
-	return &Metadata{Digest: p.file.Digest, Filename: p.file.Filename, LastModified: p.file.LastModified}, p.Close()
+	defer func() { err = errors.Join(err, p.Close()) }()
+	m = &Metadata{Digest: p.file.Digest, Filename: p.file.Filename, LastModified: p.file.LastModified}
+	if sum == nil {
+		return m, nil
+	}
+	if m.Sum, err = p.sum(ctx, env, sum); err != nil {
+		return nil, fmt.Errorf("checksum of %s: %w", p.q.shown, err)
+	}
+	return m, nil
+}
+
+func (p *pinned) sum(ctx context.Context, env source.Env, s *Sum) (digest.Digest, error) {
+	ref, err := p.Fetch(ctx, env)
+	if err != nil {
+		return "", err
+	}
+	d := s.Algorithm.Digester()
+	err = p.read(ctx, func(r io.Reader) error {
+		if _, err := io.Copy(d.Hash(), r); err != nil {
+			return err
+		}
+		_, err := d.Hash().Write(s.Suffix)
+		return err
+	})
+	return d.Digest(), errors.Join(err, ref.Release())
 }
 
 // file is one response.

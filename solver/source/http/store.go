@@ -12,9 +12,9 @@ import (
 	"github.com/moby/buildkit/util/pgpsign"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver/layers"
-	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"github.com/slipwaybuild/slipway/solver/source"
+	"github.com/slipwaybuild/slipway/solver/source/onefile"
 )
 
 const downloadPattern = "download-*"
@@ -60,15 +60,9 @@ func (p *pinned) store(ctx context.Context, env source.Env, body io.Reader, leng
 	if modified.IsZero() {
 		modified = time.Unix(0, 0)
 	}
-	one := &oneFile{
-		entry: fstree.Entry{
-			Path: r.Filename, Mode: fstree.ModeRegular | p.q.perm, UID: p.q.uid, GID: p.q.gid, Size: size, ModTime: modified,
-		},
-		content: f,
-	}
-	ref, err := p.s.o.Store.Pack(ctx, one, layers.ImportOptions{
-		Labels: layers.Labels{Description: "http url " + p.q.shown, Use: layers.UseRegular},
-	})
+	ref, err := onefile.Pack(ctx, p.s.o.Store, onefile.File{
+		Name: r.Filename, Perm: p.q.perm, UID: p.q.uid, GID: p.q.gid, Size: size, ModTime: modified, Content: f,
+	}, layers.Labels{Description: "http url " + p.q.shown, Use: layers.UseRegular})
 	if err != nil {
 		return fmt.Errorf("store %s: %w", p.q.shown, err)
 	}
@@ -106,23 +100,6 @@ func (p *pinned) download(ctx context.Context, env source.Env, f *os.File, body 
 	return n, d.Digest(), nil
 }
 
-// oneFile is the [fstree.Source] of a layer with one file.
-type oneFile struct {
-	entry   fstree.Entry
-	content *os.File
-	given   bool
-}
-
-func (o *oneFile) Next(context.Context) (fstree.Entry, func(context.Context) (io.ReadCloser, error), error) {
-	if o.given {
-		return fstree.Entry{}, nil, io.EOF
-	}
-	o.given = true
-	return o.entry, func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(io.NewSectionReader(o.content, 0, o.entry.Size)), nil
-	}, nil
-}
-
 // line is a line of progress that counts what is written to it.
 type line struct {
 	w       progress.Writer // may be nil
@@ -156,8 +133,8 @@ func (l *line) write(now time.Time) {
 	}
 }
 
-// verifySignature checks the OpenPGP signature of the file that was stored.
-func (p *pinned) verifySignature(ctx context.Context) (err error) {
+// read gives do the file that was stored.
+func (p *pinned) read(ctx context.Context, do func(io.Reader) error) (err error) {
 	t, err := p.s.o.Store.Tree(ctx, p.ref)
 	if err != nil {
 		return err
@@ -167,6 +144,12 @@ func (p *pinned) verifySignature(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	key := bytes.Clone(p.q.signature.pubKey)
-	return pgpsign.VerifyArmoredDetachedSignature(io.NewSectionReader(c, 0, c.Size()), p.q.signature.sig, key, nil)
+	return do(io.NewSectionReader(c, 0, c.Size()))
+}
+
+// verifySignature checks the OpenPGP signature of the file that was stored.
+func (p *pinned) verifySignature(ctx context.Context) error {
+	return p.read(ctx, func(r io.Reader) error {
+		return pgpsign.VerifyArmoredDetachedSignature(r, p.q.signature.sig, bytes.Clone(p.q.signature.pubKey), nil)
+	})
 }

@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/session"
+	sessionexporter "github.com/moby/buildkit/session/exporter"
+	"github.com/moby/buildkit/session/exporter/exporterprovider"
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
+)
+
+func TestCompatibilityVersions(t *testing.T) {
+	d := startDaemon(t)
+	c := d.client(t)
+	for version, ok := range map[int]bool{0: true, 10: true, 20: true, 30: true, 40: false} {
+		_, err := trySolve(t, c, llb.Scratch().File(llb.Mkfile("/f", 0o600, nil)), client.SolveOpt{CompatibilityVersion: version})
+		var feature *errdefs.UnsupportedCompatibilityFeatureError
+		switch {
+		case ok && err != nil:
+			t.Errorf("version %d: %v", version, err)
+		case !ok && (!errors.As(err, &feature) || feature.Version != int64(version) || grpcerrors.Code(err) != codes.InvalidArgument):
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+	if _, err := trySolve(t, c, llb.Scratch(), client.SolveOpt{ProxyNetwork: true}); grpcerrors.Code(err) != codes.InvalidArgument {
+		t.Errorf("a proxied network: %v", err)
+	}
+}
+
+// A client may choose where the result goes after it has seen it.
+func TestExportersOfTheClientsSession(t *testing.T) {
+	d := startDaemon(t)
+	c := d.client(t)
+	out := t.TempDir()
+	var mu sync.Mutex
+	var refs []string
+	var told map[string]string
+	asked := exporterprovider.New(func(_ context.Context, _ map[string][]byte, ids []string) ([]*sessionexporter.ExporterRequest, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		refs = ids
+		return []*sessionexporter.ExporterRequest{{Type: client.ExporterLocal}, {Type: client.ExporterImage, Attrs: map[string]string{"name": "example.com/later:1"}}}, nil
+	}, exporterprovider.WithFinalizeCallback(func(_ context.Context, answer map[string]string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		told = answer
+		return nil
+	}))
+	def, err := llb.Scratch().File(llb.Mkfile("/f", 0o600, []byte("x"))).Marshal(t.Context(), llb.LinuxAmd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := client.SolveOpt{
+		EnableSessionExporter: true,
+		Session:               []session.Attachable{asked, filesync.NewFSSyncTarget(filesync.WithFSSyncDir(0, out))},
+	}
+	res, err := c.Solve(t.Context(), def, opt, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(refs) != 1 || refs[0] == "" {
+		t.Errorf("the client was told of %q", refs)
+	}
+	if got := read(t, out, "f"); got != "x" {
+		t.Errorf("got %q", got)
+	}
+	if told["image.name"] != "example.com/later:1" || res.ExporterResponse["image.name"] != told["image.name"] {
+		t.Errorf("told %v and answered %v", told, res.ExporterResponse)
+	}
+	// A client without the service gets what it asked for.
+	if _, err := c.Solve(t.Context(), def, client.SolveOpt{EnableSessionExporter: true}, nil); err != nil {
+		t.Error(err)
+	}
+}
