@@ -24,11 +24,7 @@ import (
 // Build runs a build to its end: solves it, writes its outputs, and returns what clients learn. Cancelling ctx cancels the
 // build, and only it. Errors carry gRPC codes and the source lines of the step that failed.
 func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error) {
-	if err := r.validate(); err != nil {
-		return nil, err
-	}
-	entitlements, err := e.grant(r.Entitlements)
-	if err != nil {
+	if err := r.validateRef(); err != nil {
 		return nil, err
 	}
 	record, err := e.remember(ctx, r)
@@ -41,6 +37,13 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	defer func() {
 		e.log.Info("build ends", "ref", r.Ref, "took", time.Since(began).Round(time.Millisecond), "error", err)
 	}()
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	entitlements, err := e.grant(r.Entitlements)
+	if err != nil {
+		return nil, err
+	}
 	exporters, err := e.exportersFor(r.Outputs, 0)
 	if err != nil {
 		return nil, err

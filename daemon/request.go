@@ -27,6 +27,9 @@ type Request struct {
 	SourcePolicy *spb.Policy
 	// PolicySession is the id of a session that is asked about every source; "" asks nobody.
 	PolicySession string
+	// Refused is why the door that the request came through does not pass it on; nil if it does. It is the build's error: a client
+	// that follows the build sees it end.
+	Refused error
 	// Driven says that the client stands in the frontend's place: it asks the build's [Gateway] for what it needs, and returns
 	// the result there. The build lasts until then.
 	Driven bool
@@ -62,12 +65,20 @@ var (
 	ErrNoBuild        = history.ErrNotFound
 )
 
-func (r Request) validate() error {
+func (r Request) validateRef() error {
 	switch {
 	case r.Ref == "":
 		return fmt.Errorf("%w: no ref", ErrInvalidRequest)
 	case len(r.Ref) > maxRef:
 		return fmt.Errorf("%w: ref of %d bytes", ErrInvalidRequest, len(r.Ref))
+	}
+	return nil
+}
+
+func (r Request) validate() error {
+	switch {
+	case r.Refused != nil:
+		return r.Refused
 	case r.Driven && (r.Frontend != "" || r.Definition != nil):
 		return fmt.Errorf("%w: driven by the client, and also a frontend or a definition", ErrInvalidRequest)
 	case r.Driven:

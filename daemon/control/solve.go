@@ -18,7 +18,7 @@ import (
 func (s *Service) Solve(ctx context.Context, r *controlapi.SolveRequest) (*controlapi.SolveResponse, error) {
 	req, err := buildRequest(r)
 	if err != nil {
-		return nil, grpcerrors.WrapCode(err, codes.InvalidArgument)
+		req.Refused = grpcerrors.WrapCode(err, codes.InvalidArgument)
 	}
 	res, err := s.engine.Build(ctx, req)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 func TestCompatibilityVersions(t *testing.T) {
 	d := startDaemon(t)
 	c := d.client(t)
-	for version, ok := range map[int]bool{0: true, 10: true, 20: true, 30: true, 40: false} {
+	for version, ok := range map[int]bool{0: true, 10: true, 20: true, 30: true, 11: false, 40: false, -1: false} {
 		_, err := trySolve(t, c, llb.Scratch().File(llb.Mkfile("/f", 0o600, nil)), client.SolveOpt{CompatibilityVersion: version})
 		var feature *errdefs.UnsupportedCompatibilityFeatureError
 		switch {

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -141,16 +140,17 @@ func (p *pinned) open(ctx context.Context, env source.Env) (io.ReadCloser, error
 	case p.q.store != "":
 		return oci.Open(ctx, env.Sessions(), p.q.store, d)
 	}
-	r, err := p.s.o.Registry.Resolver(registry.ResolverOptions{Sessions: env.Sessions}).Fetcher(ctx, p.q.ref)
+	r := p.s.o.Registry.Resolver(registry.ResolverOptions{Sessions: env.Sessions})
+	_, found, err := r.Resolve(ctx, p.q.ref) // for its length, to go on where an interrupted download was
 	if err != nil {
 		return nil, err
 	}
-	byDigest, ok := r.(remotes.FetcherByDigest)
-	if !ok {
-		return nil, errors.New("the registry's client cannot fetch by digest alone")
+	f, err := r.Fetcher(ctx, p.q.ref)
+	if err != nil {
+		return nil, err
 	}
-	rc, _, err := byDigest.FetchByDigest(ctx, p.q.digest)
-	return rc, err
+	d.Size = found.Size
+	return f.Fetch(ctx, d)
 }
 
 // DigestError is a blob that is not the one asked for.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
-	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -61,27 +60,6 @@ func (f *fetcher) Fetch(ctx context.Context, d ocispecs.Descriptor) (io.ReadClos
 		}
 	}
 	return rc, err
-}
-
-// FetchByDigest is Fetch for a blob of which nothing else is known. What it is long it asks first, so that it can go on where it
-// was.
-func (f *fetcher) FetchByDigest(ctx context.Context, d digest.Digest, opts ...remotes.FetchByDigestOpts) (io.ReadCloser, ocispecs.Descriptor, error) {
-	next, ok := f.next.(remotes.FetcherByDigest)
-	if !ok {
-		return nil, ocispecs.Descriptor{}, errdefs.ErrNotImplemented
-	}
-	rc, desc, err := next.FetchByDigest(f.r.quiet(ctx), d, opts...)
-	if err != nil {
-		var s remoteserrors.ErrUnexpectedStatus
-		if errors.As(err, &s) && s.StatusCode == http.StatusNotFound {
-			err = fmt.Errorf("%s: %w", d, errdefs.ErrNotFound)
-		}
-		return nil, desc, wrap("fetch "+d.String()+" from", f.ref, err)
-	}
-	_ = rc.Close() // nothing of it was read
-	desc.MediaType = "application/octet-stream"
-	rc, err = f.Fetch(ctx, desc)
-	return rc, desc, err
 }
 
 // FetchReferrers lists the manifests that refer to another. Registries that do not know the question are asked for the tag that
