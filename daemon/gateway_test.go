@@ -84,7 +84,8 @@ func (r *fakeRef) ReadFile(_ context.Context, req gwclient.ReadRequest) ([]byte,
 	if req.Filename != "f" {
 		return nil, &fs.PathError{Op: "open", Path: req.Filename, Err: fs.ErrNotExist}
 	}
-	return r.b.data[req.Range.Offset:min(len(r.b.data), req.Range.Offset+req.Range.Length)], nil
+	data := r.b.data[min(len(r.b.data), req.Range.Offset):]
+	return data[:min(len(data), req.Range.Length)], nil
 }
 
 func (r *fakeRef) StatFile(context.Context, gwclient.StatRequest) (*fstypes.Stat, error) {

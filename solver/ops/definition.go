@@ -8,9 +8,10 @@ import (
 	digest "github.com/opencontainers/go-digest"
 )
 
-// Limits on a definition. They are far above what any frontend writes, and keep a hostile one from taking the daemon's memory.
+// Limits on a definition. They are far above what any frontend writes, and keep a hostile one from taking the daemon's memory: each
+// op that waits for those below it costs some 30 KB while it does.
 const (
-	maxOps     = 100_000
+	maxOps     = 20_000
 	maxInputs  = 10_000
 	maxActions = 10_000
 	maxMounts  = 10_000

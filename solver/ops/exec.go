@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -64,16 +65,42 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 }
 
 func checkExec(op *pb.ExecOp, inputs int) error {
+	if err := checkMeta(op.GetMeta()); err != nil {
+		return err
+	}
+	if err := checkMounts(op.Mounts, inputs); err != nil {
+		return err
+	}
+	return checkModes(op)
+}
+
+// checkMeta looks at what is run.
+func checkMeta(m *pb.Meta) error {
 	switch {
-	case op == nil || op.Meta == nil:
+	case m == nil:
 		return errors.New("exec op without meta")
-	case len(op.Meta.Args) == 0:
+	case len(m.Args) == 0:
 		return errors.New("exec op without arguments")
-	case len(op.Mounts) > maxMounts:
-		return fmt.Errorf("%w: %d mounts, the limit is %d", ErrTooLarge, len(op.Mounts), maxMounts)
+	}
+	// The kernel would take what stands before it.
+	for what, list := range map[string][]string{
+		"argument": m.Args, "environment variable": m.Env, "working directory": {m.Cwd}, "user": {m.User}, "hostname": {m.Hostname},
+	} {
+		if slices.ContainsFunc(list, hasNUL) {
+			return fmt.Errorf("exec op with a zero byte in its %s", what)
+		}
+	}
+	return nil
+}
+
+func hasNUL(s string) bool { return strings.ContainsRune(s, 0) }
+
+func checkMounts(mounts []*pb.Mount, inputs int) error {
+	if len(mounts) > maxMounts {
+		return fmt.Errorf("%w: %d mounts, the limit is %d", ErrTooLarge, len(mounts), maxMounts)
 	}
 	root := 0
-	for i, m := range op.Mounts {
+	for i, m := range mounts {
 		if m == nil {
 			return fmt.Errorf("mount %d is empty", i)
 		}
@@ -92,6 +119,11 @@ func checkExec(op *pb.ExecOp, inputs int) error {
 	if root != 1 {
 		return fmt.Errorf("exec op with %d root mounts", root)
 	}
+	return nil
+}
+
+// checkModes looks at all that is not mounted.
+func checkModes(op *pb.ExecOp) error {
 	for _, s := range op.Secretenv {
 		if s.GetID() == "" || s.GetName() == "" {
 			return fmt.Errorf("secret environment variable %q of secret %q: both are needed", s.GetName(), s.GetID())
@@ -122,19 +154,48 @@ func checkMount(m *pb.Mount, inputs int) error {
 	if m.Output < noIndex {
 		return fmt.Errorf("output %d", m.Output)
 	}
-	if m.Dest == "" {
+	switch {
+	case m.Dest == "":
 		return errors.New("no destination")
+	case hasNUL(m.Dest) || hasNUL(m.Selector):
+		return errors.New("a zero byte in a path")
 	}
-	switch m.MountType {
-	case pb.MountType_BIND, pb.MountType_CACHE, pb.MountType_TMPFS, pb.MountType_SECRET, pb.MountType_SSH:
-	default:
-		return fmt.Errorf("unknown mount type %d", m.MountType)
+	if err := checkKind(m); err != nil {
+		return err
 	}
 	if path.Clean(m.Dest) == pb.RootMount && (m.MountType != pb.MountType_BIND || m.Dest != pb.RootMount) {
 		return fmt.Errorf("a mount of type %s cannot be the root", m.MountType)
 	}
 	if m.ContentCache == pb.MountContentCache_ON && !contentSafe(m) {
 		return errors.New("invalid mount cache content: what the step writes would become a result")
+	}
+	return nil
+}
+
+// checkKind looks for the options that the type of a mount needs, and for values that nobody knows.
+func checkKind(m *pb.Mount) error {
+	switch m.MountType {
+	case pb.MountType_BIND, pb.MountType_TMPFS:
+	case pb.MountType_CACHE:
+		if m.CacheOpt == nil {
+			return errors.New("missing cache mount options")
+		}
+		if _, ok := pb.CacheSharingOpt_name[int32(m.CacheOpt.Sharing)]; !ok {
+			return fmt.Errorf("unknown cache sharing mode %d", m.CacheOpt.Sharing)
+		}
+	case pb.MountType_SECRET:
+		if m.SecretOpt == nil {
+			return errors.New("missing secret mount options")
+		}
+	case pb.MountType_SSH:
+		if m.SSHOpt == nil {
+			return errors.New("missing ssh mount options")
+		}
+	default:
+		return fmt.Errorf("unknown mount type %d", m.MountType)
+	}
+	if _, ok := pb.MountContentCache_name[int32(m.ContentCache)]; !ok {
+		return fmt.Errorf("unknown content cache mode %d", m.ContentCache)
 	}
 	return nil
 }

@@ -227,7 +227,7 @@ func TestDeepAndWideDefinitions(t *testing.T) {
 	y := newYard(t, nil)
 	prev := marshal(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "mem://a"}}})
 	def := &pb.Definition{Def: [][]byte{prev}}
-	for i := range 20_000 {
+	for i := range maxOps - 2 {
 		d := string(digest.FromBytes(prev))
 		prev = marshal(t, &pb.Op{
 			Inputs:      []*pb.Input{{Digest: d}, {Digest: d}},
@@ -238,7 +238,7 @@ func TestDeepAndWideDefinitions(t *testing.T) {
 	}
 	def.Def = append(def.Def, marshal(t, &pb.Op{Inputs: []*pb.Input{{Digest: string(digest.FromBytes(prev))}}}))
 	g, err := y.f.NewLoader(LoadOptions{}).Load(t.Context(), def)
-	if err != nil || g.Len() != 20_001 {
+	if err != nil || g.Len() != maxOps-1 {
 		t.Fatalf("Load: %v", err)
 	}
 	if n := len(g.Edge().Vertex.Name); n > maxName+10 {

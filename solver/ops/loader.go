@@ -118,6 +118,10 @@ func (l *Loader) fail(op *parsedOp, err error) error {
 
 // vertex makes the vertex of an op, or finds it. l.mu is held.
 func (l *Loader) vertex(op *parsedOp, edges []solver.Edge, keys []loadKey) (*solver.Vertex, loadKey, error) {
+	// First of all: what an op needs is said beside it, and another may have said nothing of the same op.
+	if err := l.f.checkCaps(op.meta); err != nil {
+		return nil, loadKey{}, err
+	}
 	ignore := op.meta.GetIgnoreCache() || l.o.NoCache && op.op.GetSource() == nil
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%t\n%s\n", op.digest, ignore, op.policy)
@@ -132,9 +136,6 @@ func (l *Loader) vertex(op *parsedOp, edges []solver.Edge, keys []loadKey) (*sol
 		if n := l.outputs[e.Vertex]; e.Output >= n {
 			return nil, key, fmt.Errorf("input %d asks for output %d of %s, which has %d", i, e.Output, e.Vertex.ID, n)
 		}
-	}
-	if err := l.f.checkCaps(op.meta); err != nil {
-		return nil, key, err
 	}
 	work, outputs, err := l.work(op, len(edges))
 	if err != nil {
