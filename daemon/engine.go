@@ -15,6 +15,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opentracing/opentracing-go"
 	"github.com/slipwaybuild/slipway/daemon/config"
+	"github.com/slipwaybuild/slipway/daemon/events"
 	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/exporter"
@@ -57,6 +58,9 @@ type Engine struct {
 	worker       Worker
 	platform     ocispecs.Platform
 	entitlements []string
+	root         string
+	registries   []RegistryInfo
+	events       events.Hub
 
 	layers    *layers.Store
 	images    *images.Store
@@ -94,6 +98,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	}()
 	e.entitlements = slices.Clone(o.Config.Entitlements)
 	e.userAgent = userAgent(o.Version)
+	e.root, e.registries = o.Config.Root, registryInfo(o.Config.Registries)
 	root := o.Config.Root
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, fmt.Errorf("make root directory: %w", err)

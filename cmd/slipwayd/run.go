@@ -57,9 +57,11 @@ func run(ctx context.Context, f flags) (err error) {
 		return errors.Join(err, closeAll(listeners))
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	settings := newSettings(c)
+	defer settings.reloadOnSignal(f, log)()
 	log.Info("slipwayd is ready", "version", version.String(), "address", c.GRPC.Address, "root", c.Root, "layers", engine.Realisation())
 	return server.Run(ctx, server.Options{
-		Engine: engine, Listeners: listeners, Version: version.String(),
+		Engine: engine, Listeners: listeners, Version: version.String(), Settings: settings.get,
 		IdleTimeout: c.Slipway.IdleTimeout.Duration, Logger: log, Tracer: engine.Tracer(), Spans: tracing.sinks,
 	})
 }

@@ -26,6 +26,7 @@ type Config struct {
 	History      History             `toml:"history"`
 	System       System              `toml:"system"`
 	Frontend     Frontends           `toml:"frontend"`
+	Features     Features            `toml:"features"`
 	Slipway      Slipway             `toml:"slipway"`
 }
 
@@ -108,12 +109,21 @@ type FrontendSwitch struct {
 	Enabled *bool `toml:"enabled"`
 }
 
+// Features are those of dockerd's daemon.json.
+type Features struct {
+	// BuildKit is what docker builds with when its user did not choose: true, and nothing, is the session-based builder, false
+	// the classic one.
+	BuildKit *bool `toml:"buildkit"`
+}
+
 // Slipway holds the keys that buildkitd.toml does not have.
 type Slipway struct {
 	// IdleTimeout ends a daemon without connections and builds; 0 is never.
 	IdleTimeout Duration `toml:"idleTimeout"`
 	// Layers chooses how layers are realised: "erofs", "unpacked", or "" for the best the host can do.
 	Layers string `toml:"layers"`
+	// EngineForClassic lets clients that ask for the classic builder, or for none by name, be built by the engine.
+	EngineForClassic bool `toml:"engineForClassic"`
 }
 
 // Load reads the file at path. A missing file is an error only if must is set. Warnings name keys that have no meaning here.

@@ -1,32 +1,25 @@
 package engineapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"runtime"
-	"strconv"
-	"strings"
+	"runtime/debug"
+	"slices"
 
-	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/daemon/listen"
 	"github.com/slipwaybuild/slipway/session"
 )
 
-// The versions of the Engine API that are served.
-const (
-	apiVersion    = "1.41"
-	minAPIVersion = "1.12"
-)
-
 // Options goes with [New].
 type Options struct {
-	Engine   *daemon.Engine
+	Engine   Engine
 	Sessions *session.Manager
 	// GRPC takes the connections that POST /grpc turns into HTTP/2.
 	GRPC *listen.Queue
+	// Settings is asked at every request; nil is the zero Settings.
+	Settings func() Settings
 	// Version is the engine's own.
 	Version string
 	Logger  *slog.Logger
@@ -34,79 +27,65 @@ type Options struct {
 
 // New returns the API's handler.
 func New(o Options) http.Handler {
+	if o.Settings == nil {
+		o.Settings = func() Settings { return Settings{} }
+	}
 	a := &api{Options: o}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /_ping", a.ping)
-	mux.HandleFunc("GET /version", a.version)
-	mux.HandleFunc("POST /session", a.session)
-	mux.HandleFunc("POST /grpc", a.grpc)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, http.StatusNotFound, "page not found")
-	})
-	return a.common(mux)
+	a.router = newRouter(a.routes())
+	return a
 }
 
 type api struct {
 	Options
+	router router
 }
 
-// versioned matches the version prefix of a path.
-var versioned = regexp.MustCompile(`^/v([0-9]+)\.([0-9]+)(/.*)$`)
+// routes lists what is served. The first that matches counts, so what is refused by its prefix comes last.
+func (a *api) routes() []route {
+	return slices.Concat(
+		a.systemRoutes(),
+		a.connectionRoutes(),
+		emptyRoutes(),
+		unservedRoutes(),
+	)
+}
 
-// common sets the headers of every answer and takes the version off the path.
-func (a *api) common(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Api-Version", apiVersion)
-		h.Set("Docker-Experimental", "false")
-		h.Set("Server", fmt.Sprintf("Slipway/%s (%s)", a.Version, runtime.GOOS))
-		if m := versioned.FindStringSubmatch(r.URL.Path); m != nil {
-			if msg := checkVersion(m[1] + "." + m[2]); msg != "" {
-				writeError(w, http.StatusBadRequest, msg)
-				return
-			}
-			r = r.Clone(r.Context())
-			r.URL.Path, r.URL.RawPath = m[3], ""
+// ServeHTTP sets the headers of every answer, takes the version off the path and answers.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Api-Version", newest.String())
+	h.Set("Docker-Experimental", "false")
+	h.Set("Server", fmt.Sprintf("Slipway/%s (%s)", a.Version, runtime.GOOS))
+	v, path, given := splitVersion(r.URL.Path)
+	if given {
+		if err := v.check(); err != nil {
+			writeError(w, r, err)
+			return
 		}
-		h.Set("Ostype", runtime.GOOS)
-		next.ServeHTTP(w, r)
-	})
-}
-
-// checkVersion returns docker's words about a version that is not served.
-func checkVersion(v string) string {
+		r = withVersion(r, v)
+	}
+	h.Set("Ostype", runtime.GOOS)
+	out := &response{ResponseWriter: w}
+	err := a.serve(out, r, path)
 	switch {
-	case less(v, minAPIVersion):
-		return fmt.Sprintf("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", v, minAPIVersion)
-	case less(apiVersion, v):
-		return fmt.Sprintf("client version %s is too new. Maximum supported API version is %s", v, apiVersion)
-	}
-	return ""
-}
-
-// less compares two versions number by number.
-func less(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(as), len(bs)) {
-		x, errX := strconv.Atoi(as[i])
-		y, errY := strconv.Atoi(bs[i])
-		if errX != nil || errY != nil {
-			return false
+	case err == nil:
+	case out.written:
+		a.Logger.Debug("request failed after its answer began", "method", r.Method, "path", path, "error", err)
+	default:
+		if statusOf(err) >= http.StatusInternalServerError {
+			a.Logger.Warn("request failed", "method", r.Method, "path", path, "error", err)
 		}
-		if x != y {
-			return x < y
-		}
+		writeError(out, r, err)
 	}
-	return len(as) < len(bs)
 }
 
-func writeError(w http.ResponseWriter, code int, msg string) {
-	writeJSON(w, code, map[string]string{"message": msg})
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	// A client that went away does not need to hear of it.
-	_ = json.NewEncoder(w).Encode(v)
+// serve calls the handler; one that panics fails its own request only.
+func (a *api) serve(w *response, r *http.Request, path string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.Logger.Error("handler panicked", "method", r.Method, "path", path, "panic", p, "stack", string(debug.Stack()))
+			err = withStatus(http.StatusInternalServerError, "internal error: %v", p)
+		}
+	}()
+	return a.router.find(r, path)(w, r)
 }

@@ -1,6 +1,7 @@
 package engineapi
 
 import (
+	"io"
 	"net/http"
 	"runtime"
 	"strings"
@@ -8,18 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func (a *api) systemRoutes() []route {
+	return []route{
+		{http.MethodHead, "/_ping", a.ping},
+		{http.MethodGet, "/_ping", a.ping},
+		{http.MethodGet, "/version", a.version},
+		{http.MethodGet, "/info", a.info},
+		{http.MethodGet, "/events", a.events},
+	}
+}
+
 // ping answers GET and HEAD: what every client sends first.
-func (a *api) ping(w http.ResponseWriter, r *http.Request) {
+func (a *api) ping(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Builder-Version", "2")
+	if b := a.Settings().BuildKit; b != nil && !*b {
+		h.Set("Builder-Version", "1")
+	}
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	h.Set("Pragma", "no-cache")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	if r.Method == http.MethodHead {
 		h.Set("Content-Length", "0")
-		return
+		w.WriteHeader(http.StatusOK)
+		return nil
 	}
-	_, _ = w.Write([]byte("OK"))
+	_, err := io.WriteString(w, "OK")
+	return err
 }
 
 type component struct {
@@ -41,17 +57,17 @@ type versionAnswer struct {
 	KernelVersion string
 }
 
-func (a *api) version(w http.ResponseWriter, _ *http.Request) {
-	answer := versionAnswer{
-		Version: a.Version, APIVersion: apiVersion, MinAPIVersion: minAPIVersion,
+func (a *api) version(w http.ResponseWriter, _ *http.Request) error {
+	v := versionAnswer{
+		Version: a.Version, APIVersion: newest.String(), MinAPIVersion: oldest.String(),
 		GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, KernelVersion: kernel(),
 		Components: []component{{Name: "Engine", Version: a.Version, Details: map[string]string{
-			"ApiVersion": apiVersion, "MinAPIVersion": minAPIVersion, "Arch": runtime.GOARCH, "Os": runtime.GOOS,
-			"GoVersion": runtime.Version(), "KernelVersion": kernel(),
+			"ApiVersion": newest.String(), "MinAPIVersion": oldest.String(), "Arch": runtime.GOARCH, "Os": runtime.GOOS,
+			"GoVersion": runtime.Version(), "KernelVersion": kernel(), "Experimental": "false",
 		}}},
 	}
-	answer.Platform.Name = "Slipway"
-	writeJSON(w, http.StatusOK, answer)
+	v.Platform.Name = "Slipway"
+	return answer(w, v)
 }
 
 func kernel() string {

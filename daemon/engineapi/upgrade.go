@@ -2,55 +2,59 @@ package engineapi
 
 import (
 	"bufio"
-	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
-
-	"github.com/slipwaybuild/slipway/session"
+	"time"
 )
 
-// session turns the request into a session: the daemon becomes the HTTP/2 client. It returns when the session ends.
-func (a *api) session(w http.ResponseWriter, r *http.Request) {
-	err := a.Sessions.HandleHTTP(r.Context(), w, r)
-	var bad *session.RequestError
-	switch {
-	case errors.As(err, &bad):
-		writeError(w, http.StatusBadRequest, bad.Error())
-	case err != nil:
-		a.Logger.Debug("session ends", "error", err)
+// connectionRoutes are those that turn the request's connection into another one.
+func (a *api) connectionRoutes() []route {
+	return []route{
+		{http.MethodPost, "/session", a.session},
+		{http.MethodPost, "/grpc", a.grpc},
 	}
 }
 
+// session turns the request into a session: the daemon becomes the HTTP/2 client. It returns when the session ends.
+func (a *api) session(w http.ResponseWriter, r *http.Request) error {
+	return a.Sessions.HandleHTTP(r.Context(), w, r)
+}
+
+// handshakeTime is how long a client may take to accept the answer that changes the protocol.
+const handshakeTime = 30 * time.Second
+
 // grpc turns the request into an HTTP/2 connection that the gRPC server serves.
-func (a *api) grpc(w http.ResponseWriter, r *http.Request) {
-	proto := r.Header.Get("Upgrade")
-	switch {
+func (a *api) grpc(w http.ResponseWriter, r *http.Request) error {
+	switch proto := r.Header.Get("Upgrade"); {
 	case proto == "":
-		writeError(w, http.StatusBadRequest, "no upgrade proto in request")
-		return
+		return invalid("no upgrade proto in request")
 	case !strings.EqualFold(proto, "h2c"):
-		writeError(w, http.StatusBadRequest, "protocol "+proto+" not supported")
-		return
+		return invalid("protocol %s not supported", proto)
 	}
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
-		writeError(w, http.StatusInternalServerError, "connection cannot be upgraded")
-		return
+		return invalid("%s connection cannot be upgraded to h2c", r.Proto)
 	}
 	conn, buf, err := hijacker.Hijack()
 	if err != nil {
-		writeError(w, http.StatusInternalServerError, "upgrade connection: "+err.Error())
-		return
+		return fmt.Errorf("upgrade connection: %w", err)
 	}
+	// From here on the connection is ours to answer on and to close; there is no request any more.
+	_ = conn.SetDeadline(time.Now().Add(handshakeTime))
 	if _, err := conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")); err != nil {
 		_ = conn.Close()
-		return
+		return fmt.Errorf("answer upgrade: %w", err)
 	}
+	// The server's timeouts are for requests, and this connection lives as long as its client.
+	_ = conn.SetDeadline(time.Time{})
 	// An eager client's preface may have been read along with the request.
 	if err := a.GRPC.Put(r.Context(), &readAhead{Conn: conn, r: buf.Reader}); err != nil {
 		_ = conn.Close()
+		return fmt.Errorf("pass the connection on: %w", err)
 	}
+	return nil
 }
 
 // readAhead is a connection of which some bytes were read already.

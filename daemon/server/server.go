@@ -30,6 +30,8 @@ import (
 const (
 	maxHeader  = 1 << 20
 	headerTime = 30 * time.Second
+	// idleTime is how long a connection without a request is kept for the next one.
+	idleTime = 3 * time.Minute
 )
 
 // shutdownTime is how long requests may take to end once the daemon stops.
@@ -40,6 +42,8 @@ type Options struct {
 	Engine    *daemon.Engine
 	Listeners []net.Listener
 	Version   string
+	// Settings are those that may change while the daemon runs; nil is none.
+	Settings func() engineapi.Settings
 	// IdleTimeout ends Run when nobody was connected and nothing was built for so long; 0 is never.
 	IdleTimeout time.Duration
 	Logger      *slog.Logger
@@ -57,10 +61,11 @@ func Run(ctx context.Context, o Options) error {
 	rpc := newGRPC(o)
 	httpServer := &http.Server{
 		Handler: engineapi.New(engineapi.Options{
-			Engine: o.Engine, Sessions: sessions, GRPC: split.HTTP2, Version: o.Version, Logger: o.Logger,
+			Engine: o.Engine, Sessions: sessions, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
 		}),
 		ReadHeaderTimeout: headerTime,
 		MaxHeaderBytes:    maxHeader,
+		IdleTimeout:       idleTime,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
 	conns := &counter{}
