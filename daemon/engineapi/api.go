@@ -20,6 +20,8 @@ type Options struct {
 	GRPC *listen.Queue
 	// Settings is asked at every request; nil is the zero Settings.
 	Settings func() Settings
+	// ImageUsage adds the images to what takes disk; nil is none.
+	ImageUsage ImageUsage
 	// Version is the engine's own.
 	Version string
 	Logger  *slog.Logger
@@ -30,14 +32,16 @@ func New(o Options) http.Handler {
 	if o.Settings == nil {
 		o.Settings = func() Settings { return Settings{} }
 	}
-	a := &api{Options: o}
+	a := &api{Options: o, uploads: newUploads(uploadWait)}
 	a.router = newRouter(a.routes())
 	return a
 }
 
 type api struct {
 	Options
-	router router
+	router  router
+	jobs    jobs
+	uploads *uploads
 }
 
 // routes lists what is served. The first that matches counts, so what is refused by its prefix comes last.
@@ -45,6 +49,7 @@ func (a *api) routes() []route {
 	return slices.Concat(
 		a.systemRoutes(),
 		a.connectionRoutes(),
+		a.buildRoutes(),
 		emptyRoutes(),
 		unservedRoutes(),
 	)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/daemon/events"
+	"github.com/slipwaybuild/slipway/daemon/listen"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"go.uber.org/goleak"
@@ -62,3 +63,10 @@ func (e *fakeEngine) Registries() []daemon.RegistryInfo {
 	return []daemon.RegistryInfo{{Host: "docker.io", Mirrors: []string{"mirror.example"}}, {Host: "plain.example", Insecure: true}}
 }
 func (e *fakeEngine) Events() *events.Hub { return &e.hub }
+
+// closedQueue takes no connections.
+func closedQueue() *listen.Queue {
+	q := listen.NewQueue()
+	_ = q.Close()
+	return q
+}

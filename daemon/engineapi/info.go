@@ -45,7 +45,7 @@ func (a *api) info(w http.ResponseWriter, r *http.Request) error {
 	in := info{Info: system.Info{
 		ID: worker.ID, Name: name, ServerVersion: a.Version,
 		Driver:       "slipway",
-		DriverStatus: [][2]string{{"layers", a.Engine.Realisation()}, {"driver-type", "slipway"}},
+		DriverStatus: [][2]string{{"layers", a.Engine.Realisation()}},
 		Plugins: system.PluginsInfo{
 			Volume: []string{}, Network: []string{worker.Labels["org.mobyproject.buildkit.worker.network"]}, Log: []string{},
 		},

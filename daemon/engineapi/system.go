@@ -16,6 +16,7 @@ func (a *api) systemRoutes() []route {
 		{http.MethodGet, "/version", a.version},
 		{http.MethodGet, "/info", a.info},
 		{http.MethodGet, "/events", a.events},
+		{http.MethodGet, "/system/df", a.systemDF},
 	}
 }
 
