@@ -50,6 +50,7 @@ func (a *api) routes() []route {
 		a.systemRoutes(),
 		a.connectionRoutes(),
 		a.buildRoutes(),
+		docsRoutes(),
 		emptyRoutes(),
 		unservedRoutes(),
 	)
