@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/slipwaybuild/slipway/daemon/listen"
 	"github.com/slipwaybuild/slipway/session"
@@ -32,7 +33,7 @@ func New(o Options) http.Handler {
 	if o.Settings == nil {
 		o.Settings = func() Settings { return Settings{} }
 	}
-	a := &api{Options: o, uploads: newUploads(uploadWait)}
+	a := &api{Options: o, uploads: newUploads(uploadWait), drain: drainTime}
 	a.router = newRouter(a.routes())
 	return a
 }
@@ -42,6 +43,7 @@ type api struct {
 	router  router
 	jobs    jobs
 	uploads *uploads
+	drain   time.Duration
 }
 
 // routes lists what is served. The first that matches counts, so what is refused by its prefix comes last.
@@ -62,16 +64,17 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Api-Version", newest.String())
 	h.Set("Docker-Experimental", "false")
 	h.Set("Server", fmt.Sprintf("Slipway/%s (%s)", a.Version, runtime.GOOS))
+	out := &response{ResponseWriter: w}
+	defer out.finish(r, a.drain)
 	v, path, given := splitVersion(r.URL.Path)
 	if given {
 		if err := v.check(); err != nil {
-			writeError(w, r, err)
+			writeError(out, r, err)
 			return
 		}
 		r = withVersion(r, v)
 	}
 	h.Set("Ostype", runtime.GOOS)
-	out := &response{ResponseWriter: w}
 	err := a.serve(out, r, path)
 	switch {
 	case err == nil:

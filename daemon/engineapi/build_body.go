@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,20 +46,26 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return 0, errBodyStopped
 	}
 	n, err := b.r.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !b.stopping.Load() {
+		err = withStatus(http.StatusRequestTimeout, "the client sent nothing of its context for %s", b.patience)
+	}
 	if err != nil {
 		b.end(err)
 	}
 	return n, err
 }
 
-// end is called with the lock. The deadline is for the body: the connection lives on.
+// end is called with the lock. After a body that was read to its end the connection lives on; what is left of any other must
+// not be waited for.
 func (b *requestBody) end(err error) {
 	if b.err == nil {
 		b.err = err
 	}
-	if !b.stopping.Load() {
-		_ = b.ctrl.SetReadDeadline(time.Time{})
+	deadline := time.Unix(1, 0)
+	if errors.Is(b.err, io.EOF) {
+		deadline = time.Time{}
 	}
+	_ = b.ctrl.SetReadDeadline(deadline)
 	b.once.Do(func() { close(b.ended) })
 }
 
@@ -78,7 +85,7 @@ func (b *requestBody) Stop() {
 	default:
 	}
 	b.stopping.Store(true)
-	_ = b.ctrl.SetReadDeadline(time.Unix(1, 0))
+	_ = b.ctrl.SetReadDeadline(time.Unix(1, 0)) // ends a Read under way
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.end(errBodyStopped)

@@ -76,7 +76,7 @@ func newBuildServer(t *testing.T, settings Settings, work func(ctx context.Conte
 	}
 	h := New(Options{Engine: s.engine, Sessions: s.sessions, Version: "1", Settings: func() Settings { return settings }, Logger: discard()})
 	s.api = h.(*api)
-	s.api.uploads.wait = 5 * time.Second
+	s.api.uploads.wait, s.api.drain = 5*time.Second, 50*time.Millisecond
 	s.Server = httptest.NewServer(h)
 	t.Cleanup(func() {
 		s.Close()
@@ -353,6 +353,31 @@ func TestDisconnectCancels(t *testing.T) {
 		if err := <-ended; err == nil {
 			t.Errorf("%q: the build went on", head)
 		}
+	}
+}
+
+// A client that stops in the middle of its context, and stays, is given up in the end.
+func TestContextThatStalls(t *testing.T) {
+	t.Parallel()
+	var failed error
+	s := serveOnce(t, func(w http.ResponseWriter, r *http.Request) error {
+		out := newStream(w, r)
+		body := newRequestBody(w, r)
+		defer body.Stop()
+		body.patience = 20 * time.Millisecond
+		_, failed = io.Copy(io.Discard, body)
+		return out.End(failed)
+	})
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(answer), "408 Request Timeout") || failed == nil {
+		t.Errorf("%q, %v, %v", answer, err, failed)
 	}
 }
 

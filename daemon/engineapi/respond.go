@@ -6,12 +6,25 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 )
 
 // response remembers whether anything was written, so that an error can still become the answer.
 type response struct {
 	http.ResponseWriter
-	written bool
+	written  bool
+	hijacked bool
+}
+
+// drainTime is how long the rest of a request that nobody reads may take to come, before its connection is closed.
+const drainTime = 10 * time.Second
+
+// finish is called when the handler has returned. The server waits for what is left of a request, and a client that does not
+// send it must not be waited for.
+func (w *response) finish(r *http.Request, patience time.Duration) {
+	if !w.hijacked && r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(patience))
+	}
 }
 
 func (w *response) WriteHeader(code int) {
@@ -31,7 +44,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		w.written = true
+		w.written, w.hijacked = true, true
 	}
 	return conn, buf, err
 }

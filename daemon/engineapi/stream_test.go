@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/slipwaybuild/slipway/daemon"
@@ -19,7 +21,7 @@ import (
 // serveOnce serves one handler the way the API does.
 func serveOnce(t *testing.T, h handler) *httptest.Server {
 	t.Helper()
-	a := &api{Options: Options{Logger: discard()}, router: newRouter([]route{{"POST", "/x", h}})}
+	a := &api{Options: Options{Logger: discard()}, router: newRouter([]route{{"POST", "/x", h}}), drain: 50 * time.Millisecond}
 	s := httptest.NewServer(a)
 	t.Cleanup(s.Close)
 	return s
@@ -153,5 +155,21 @@ func TestStatusByClass(t *testing.T) {
 		if got := statusOf(test.err); got != test.want {
 			t.Errorf("%v: %d, want %d", test.err, got, test.want)
 		}
+	}
+}
+
+// The rest of a request that nobody wants is not waited for.
+func TestUnreadRequestIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	s := serveOnce(t, func(w http.ResponseWriter, _ *http.Request) error { return answer(w, "ok") })
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(conn, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+	if b, err := io.ReadAll(conn); err != nil || !strings.Contains(string(b), "200 OK") {
+		t.Errorf("%q, %v", b, err)
 	}
 }

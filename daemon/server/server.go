@@ -26,14 +26,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// Limits on what comes from the network before it has a meaning.
-const (
-	maxHeader  = 1 << 20
-	headerTime = 30 * time.Second
-	// idleTime is how long a connection without a request is kept for the next one.
-	idleTime = 3 * time.Minute
-)
-
 // shutdownTime is how long requests may take to end once the daemon stops.
 const shutdownTime = 5 * time.Second
 
@@ -59,15 +51,9 @@ func Run(ctx context.Context, o Options) error {
 	split := listen.NewSplit(o.Logger)
 	sessions := o.Engine.Sessions()
 	rpc := newGRPC(o)
-	httpServer := &http.Server{
-		Handler: engineapi.New(engineapi.Options{
-			Engine: o.Engine, Sessions: sessions, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
-		}),
-		ReadHeaderTimeout: headerTime,
-		MaxHeaderBytes:    maxHeader,
-		IdleTimeout:       idleTime,
-		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-	}
+	httpServer := newHTTP(engineapi.New(engineapi.Options{
+		Engine: o.Engine, Sessions: sessions, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
+	}), usualLimits(), o.Logger)
 	conns := &counter{}
 	eg, egCtx := errgroup.WithContext(ctx)
 	for _, l := range o.Listeners {
