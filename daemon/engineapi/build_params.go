@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/slipwaybuild/slipway/daemon"
 )
 
@@ -64,6 +65,7 @@ func parseBuild(r *http.Request) (p *buildParams, err error) {
 	}
 	for _, read := range []func() error{
 		func() error { return p.readBuilder(q) },
+		p.checkRemote,
 		func() error { return p.readTags(q) },
 		func() error { return p.readPlatform(r, q) },
 		func() error { return p.readJSON(r, q) },
@@ -90,6 +92,25 @@ func (p *buildParams) readBuilder(q url.Values) error {
 	}
 	if p.classic && p.remote == contextOfSession {
 		return invalid("experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead")
+	}
+	return nil
+}
+
+// checkRemote refuses what is no place of a context.
+func (p *buildParams) checkRemote() error {
+	switch p.remote {
+	case "", contextOfSession, contextOfUpload:
+		return nil
+	}
+	if u, err := url.Parse(p.remote); err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
+		return nil
+	}
+	_, isGit, err := dfgitutil.ParseGitRef(p.remote)
+	switch {
+	case err != nil && isGit:
+		return invalid("remote %q: %w", p.remote, err)
+	case !isGit:
+		return invalid("remote %q is neither a git repository nor an http(s) URL", p.remote)
 	}
 	return nil
 }

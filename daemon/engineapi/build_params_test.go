@@ -92,6 +92,8 @@ func TestBadParametersAreRefused(t *testing.T) {
 		"version=2&labels=[]":                             "error reading labels: ",
 		"version=2&ulimits={}":                            "error reading ulimit settings: ",
 		"version=2&outputs=[{}]":                          "an output without a type",
+		"version=2&remote=nowhere":                        `remote "nowhere" is neither a git repository nor an http(s) URL`,
+		"version=2&remote=file:///etc":                    "is neither",
 		"version=2&memory=lots":                           `parameter memory: "lots" is no whole number`,
 		"version=2&cpushares=-2":                          "parameter cpushares: -2 is less than 0",
 		"version=2&isolation=hyperv":                      `isolation "hyperv" is not supported on linux`,
