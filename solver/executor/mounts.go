@@ -20,7 +20,8 @@ type mount struct {
 	Mount
 	ref   *layers.Ref
 	upper *layers.Upper
-	// upperDir is the directory of the upper, if it is an output.
+	// keep says that the upper may be sealed, and upperDir is its directory then.
+	keep     bool
 	upperDir string
 	rootfs   *layers.Rootfs
 	volume   *layers.Volume // may be that of an earlier mount, which then owns it
@@ -179,7 +180,7 @@ func (m *mount) compose(ctx context.Context, store *layers.Store, nested bool) e
 		return fmt.Errorf("mount layers of %s: %w", m.Dest, err)
 	}
 	m.rootfs, m.host = rootfs, rootfs.Path()
-	if m.Output {
+	if m.keep {
 		if m.upperDir, err = upperDir(m.upper, rootfs); err != nil {
 			return fmt.Errorf("mount layers of %s: %w", m.Dest, err)
 		}

@@ -29,9 +29,9 @@ func (m *mount) oci() specs.Mount {
 	}
 }
 
-// environment is that of the process: the step's own comes first, defaults fill what it leaves out.
-func (s *step) environment(u identity) []string {
-	env := slices.Concat(s.spec.Env, s.values.env)
+// environment is that of a process: its own comes first, defaults fill what it leaves out.
+func (s *step) environment(own, secret []string, u identity, tty bool) []string {
+	env := slices.Concat(own, secret)
 	for _, m := range s.mounts {
 		if m.Type == MountSSH && !m.absent {
 			env = withEnv(env, "SSH_AUTH_SOCK", m.Dest)
@@ -39,7 +39,7 @@ func (s *step) environment(u identity) []string {
 	}
 	env = withEnv(env, "PATH", defaultPath)
 	env = withEnv(env, "HOME", u.home)
-	if s.io.Tty {
+	if tty {
 		env = withEnv(env, "TERM", "xterm")
 	}
 	return env

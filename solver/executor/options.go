@@ -32,7 +32,7 @@ type Options struct {
 	ShmSize int64
 	// Rootless says that the daemon is not root, or only root of a user namespace: steps get no control groups.
 	Rootless bool
-	// KeepFailed makes an [ExitError] carry what the step left.
+	// KeepFailed makes an [ExitError] carry what the step left behind.
 	KeepFailed bool
 	// Logger takes what the executor has to say; nil is silence.
 	Logger *slog.Logger

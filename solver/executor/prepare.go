@@ -16,14 +16,24 @@ import (
 
 // prepare composes what the step will see and writes its bundle. It returns the path of its cgroup, empty for none.
 func (s *step) prepare(ctx context.Context) (group string, err error) {
-	s.dir = filepath.Join(s.r.stepsDir(), s.id)
-	if err := os.Mkdir(s.dir, 0o700); err != nil {
-		return "", fmt.Errorf("make bundle: %w", err)
-	}
-	s.bundle = s.dir
-	if err := s.fill(ctx); err != nil {
+	if err := s.compose(ctx); err != nil {
 		return "", err
 	}
+	return s.describe(ctx)
+}
+
+// compose makes the bundle's directory and gives every mount something to show.
+func (s *step) compose(ctx context.Context) error {
+	s.dir = filepath.Join(s.r.stepsDir(), s.id)
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	s.bundle = s.dir
+	return s.fill(ctx)
+}
+
+// describe writes the bundle's config. It may be called again if the process could not be started.
+func (s *step) describe(ctx context.Context) (group string, err error) {
 	c := &container{
 		id: s.id, rootfs: s.mounts[0].host, readOnly: s.mounts[0].ReadOnly, spec: &s.spec,
 		tty: s.io.Tty, ownNet: s.ownNetwork(), cgroupV2: s.r.cgroups.v2,
@@ -38,7 +48,8 @@ func (s *step) prepare(ctx context.Context) (group string, err error) {
 	if err := s.lay(c); err != nil {
 		return "", err
 	}
-	c.env = s.environment(c.user)
+	c.env = s.environment(s.spec.Env, s.values.env, c.user, s.io.Tty)
+	s.laid = c
 	spec, err := c.ociSpec(ctx)
 	if err != nil {
 		return "", err
@@ -55,7 +66,7 @@ func (s *step) ownNetwork() bool {
 
 // fill gives every mount something to show.
 func (s *step) fill(ctx context.Context) error {
-	needVault := len(s.values.env) > 0 || slices.ContainsFunc(s.mounts, func(m *mount) bool {
+	needVault := s.open || len(s.values.env) > 0 || slices.ContainsFunc(s.mounts, func(m *mount) bool {
 		return !m.absent && (m.Type == MountSecret || m.Type == MountSSH)
 	})
 	if needVault {
@@ -64,7 +75,7 @@ func (s *step) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(s.values.env) > 0 { // they will be in the bundle
+	if s.open || len(s.values.env) > 0 { // they will be in the bundle
 		s.bundle = s.vault.name()
 		if err := os.Mkdir(s.bundle, 0o700); err != nil {
 			return err
@@ -108,6 +119,7 @@ func (s *step) lay(c *container) error {
 		return &InvalidSpecError{Field: "root", Err: errors.Join(errors.New("not a directory"), err)}
 	}
 	v := &view{mounts: []viewMount{{dest: "/", host: root.host, stubs: root.stubs}}}
+	s.view = v
 	if err := s.layRuntime(v); err != nil {
 		return err
 	}
@@ -279,9 +291,9 @@ func (s *step) makeCwd(v *view, u identity) error {
 	return nil
 }
 
-// settle tells the stubs in an output that there will be no more.
+// settle tells the stubs in what may be sealed that there will be no more.
 func (m *mount) settle() error {
-	if !m.Output {
+	if !m.keep {
 		return nil
 	}
 	return m.stubs.settle(m.rootfs.Path())

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,13 +19,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one run of a container: a call of the runtime in the foreground, which makes the container, hands its input and
-// output through, waits for it and ends with its exit code.
+// process is one process of a container: a call of the runtime in the foreground, which makes the container or joins it, hands
+// input and output through, waits for the process and ends with its exit code.
 type process struct {
 	rt     *runtime
 	id     string
 	bundle string
 	args   []string
+	// joins is the file that describes a further process of a container that runs; empty makes the container.
+	joins string
+	// target is that further process, set before it is said to run.
+	target *os.Process
 	// keep leaves the container's cgroup to be looked at; the container must then be deleted.
 	keep bool
 	io   IO
@@ -35,18 +40,34 @@ type process struct {
 // killed too. It needs some tens of milliseconds.
 const killGrace = 10 * time.Second
 
-func (p *process) pidFile() string { return filepath.Join(p.bundle, "pid") }
-func (p *process) logFile() string { return filepath.Join(p.bundle, "log.json") }
+func (p *process) pidFile() string { return p.file("pid") }
+func (p *process) logFile() string { return p.file("log.json") }
 
-// run runs the container to its end and returns its exit code. Every process of it is gone then. Cancelling ctx kills them all at
-// once.
-func (p *process) run(ctx context.Context) (int, error) {
-	args := []string{"--log", p.logFile(), "--log-format", "json", "run", "--bundle", p.bundle, "--pid-file", p.pidFile()}
+func (p *process) file(name string) string {
+	if p.joins != "" {
+		return p.joins + "." + name
+	}
+	return filepath.Join(p.bundle, name)
+}
+
+// command is what the runtime is told.
+func (p *process) command() []string {
+	args := []string{"--log", p.logFile(), "--log-format", "json"}
+	if p.joins != "" {
+		return append(args, "exec", "--process", p.joins, "--pid-file", p.pidFile(), p.id)
+	}
+	args = append(args, "run", "--bundle", p.bundle, "--pid-file", p.pidFile())
 	if p.keep {
 		args = append(args, "--keep")
 	}
+	return append(args, p.id)
+}
+
+// run runs the process to its end and returns its exit code. With one that made the container, every process of the container
+// is gone then. Cancelling ctx kills it, or them all, at once.
+func (p *process) run(ctx context.Context) (int, error) {
 	// Not CommandContext: it would kill the runtime and not what the runtime runs.
-	cmd := p.rt.command(context.WithoutCancel(ctx), append(args, p.id)...)
+	cmd := p.rt.command(context.WithoutCancel(ctx), p.command()...)
 	// A terminal's ^C is for the daemon to handle. If the daemon dies, nobody reads the step's output any more.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	streams, err := attach(cmd, p.io, p.log)
@@ -78,6 +99,9 @@ func (p *process) run(ctx context.Context) (int, error) {
 	watch.close()
 	close(done)
 	wg.Wait()
+	if p.target != nil {
+		_ = p.target.Release() // a descriptor
+	}
 	return p.outcome(ctx, exited.err)
 }
 
@@ -108,6 +132,9 @@ func startLocked(cmd *exec.Cmd) (started chan error, ended *exit) {
 func (p *process) attend(watch *fileWatch, running chan<- struct{}, rt *os.Process, s *streams, done <-chan struct{}) {
 	if !watch.wait() {
 		return // it ended without ever starting
+	}
+	if err := p.aim(); err != nil {
+		p.log.Warn("find process of step", "id", p.id, "error", err)
 	}
 	close(running)
 	if p.io.Started != nil {
@@ -140,6 +167,9 @@ func (p *process) attend(watch *fileWatch, running chan<- struct{}, rt *os.Proce
 // signal sends a signal to the process. The runtime hands on all it gets; what it cannot catch is sent by a second call.
 func (p *process) signal(rt *os.Process, sig syscall.Signal) {
 	err := func() error {
+		if p.target != nil && sig != unix.SIGWINCH {
+			return p.target.Signal(sig)
+		}
 		if sig == unix.SIGKILL || sig == unix.SIGSTOP {
 			return p.rt.command(context.Background(), "kill", p.id, fmt.Sprint(int(sig))).Run()
 		}
@@ -157,7 +187,7 @@ func (p *process) kill(rt *os.Process, running, exited <-chan struct{}) {
 	defer cancel()
 	select {
 	case <-running:
-		if err := p.rt.command(ctx, "kill", p.id, "KILL").Run(); err != nil {
+		if err := p.killRunning(ctx); err != nil {
 			break // it ended by itself, or the runtime cannot
 		}
 		select {
@@ -172,6 +202,34 @@ func (p *process) kill(rt *os.Process, running, exited <-chan struct{}) {
 		p.log.Warn("step to be killed does not start", "id", p.id)
 	}
 	_ = rt.Kill() // it may have ended by itself
+}
+
+// aim finds the process that joined the container: signals for it must not go to the container's first.
+func (p *process) aim() error {
+	if p.joins == "" {
+		return nil
+	}
+	b, err := os.ReadFile(p.pidFile())
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("pid file: %w", err)
+	}
+	// The runtime, its parent, has just written the id; the process found holds on to it by descriptor.
+	p.target, err = os.FindProcess(pid)
+	return err
+}
+
+func (p *process) killRunning(ctx context.Context) error {
+	if p.joins == "" {
+		return p.rt.command(ctx, "kill", p.id, "KILL").Run()
+	}
+	if p.target == nil {
+		return os.ErrProcessDone
+	}
+	return p.target.Kill()
 }
 
 // outcome makes an exit code or an error of how the runtime ended.
@@ -196,69 +254,4 @@ func (p *process) outcome(ctx context.Context, err error) (int, error) {
 	default:
 		return 0, &RuntimeError{Runtime: p.rt.path, Reason: err.Error()}
 	}
-}
-
-// streams is a process's input and output.
-type streams struct {
-	tty       *tty
-	closers   []io.Closer // ours, closed at the end
-	childOnly []io.Closer // closed once the child has them
-	wg        sync.WaitGroup
-}
-
-// attach gives cmd its input and output.
-func attach(cmd *exec.Cmd, o IO, log *slog.Logger) (*streams, error) {
-	s := &streams{}
-	if o.Tty {
-		return s, s.attachTTY(cmd, o)
-	}
-	cmd.Stdout, cmd.Stderr = o.Stdout, o.Stderr
-	if o.Stdin == nil {
-		return s, nil
-	}
-	// A pipe of our own: exec would wait for a reader that may never end.
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	cmd.Stdin = r
-	s.childOnly = append(s.childOnly, r)
-	s.closers = append(s.closers, o.Stdin)
-	go func() {
-		if _, err := io.Copy(w, o.Stdin); err != nil && !errors.Is(err, unix.EPIPE) && !isClosed(err) {
-			log.Warn("input of step", "error", err)
-		}
-		_ = w.Close() // the reader sees the end either way
-	}()
-	return s, nil
-}
-
-func isClosed(err error) bool {
-	return errors.Is(err, io.ErrClosedPipe) || errors.Is(err, fs.ErrClosed)
-}
-
-// started is called when the child holds its ends.
-func (s *streams) started() {
-	for _, c := range s.childOnly {
-		_ = c.Close() // the child has its own
-	}
-	s.childOnly = nil
-}
-
-func (s *streams) close() {
-	s.started()
-	for _, c := range s.closers {
-		_ = c.Close() // nothing of ours is buffered
-	}
-	s.wg.Wait()
-	if s.tty != nil {
-		_ = s.tty.master.Close() // all was read
-	}
-}
-
-func (s *streams) resize(size Size) error {
-	if s.tty == nil {
-		return nil
-	}
-	return s.tty.resize(size)
 }

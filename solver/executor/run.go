@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
 
@@ -41,7 +42,9 @@ func (r *Runc) Run(ctx context.Context, spec Spec, svc Services, io IO, _ progre
 func (o *Outcome) release() error {
 	var errs []error
 	for _, ref := range o.Outputs {
-		errs = append(errs, ref.Release())
+		if ref != nil {
+			errs = append(errs, ref.Release())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -64,6 +67,11 @@ type step struct {
 	agents []*agent
 	// bundle is the directory the runtime reads: dir, or one in the vault when secrets are in it.
 	dir, bundle string
+	// open says that processes are asked for later, any of which may have secrets.
+	open bool
+	// view is what the process sees, and laid what the container is made from, both once it was described.
+	view *view
+	laid *container
 }
 
 func (r *Runc) newStep(ctx context.Context, spec Spec, svc Services, io IO) (*step, error) {
@@ -80,7 +88,8 @@ func (r *Runc) newStep(ctx context.Context, spec Spec, svc Services, io IO) (*st
 	}
 	s := &step{r: r, id: newID(), spec: spec, svc: svc, io: io, rt: rt}
 	for _, m := range spec.Mounts {
-		s.mounts = append(s.mounts, &mount{Mount: m})
+		kept := m.Output || r.o.KeepFailed && m.Type == MountBind && !m.ReadOnly
+		s.mounts = append(s.mounts, &mount{Mount: m, keep: kept})
 	}
 	root := slices.IndexFunc(s.mounts, func(m *mount) bool { return m.Dest == "/" })
 	m := s.mounts[root]
@@ -122,7 +131,7 @@ func (s *step) run(ctx context.Context) (*Outcome, error) {
 		return s.outcome(ctx)
 	}
 	if s.r.o.KeepFailed {
-		if failure.Outcome, err = s.outcome(ctx); err != nil {
+		if failure.Left, err = s.left(ctx); err != nil {
 			s.r.log.WarnContext(ctx, "keep what a failed step left", "id", s.id, "error", err)
 		}
 	}
@@ -157,21 +166,26 @@ func (s *step) execute(ctx context.Context, group string) (failure *ExitError, e
 	p.keep = s.spec.Resources.Memory > 0 || s.spec.CgroupParent != "" || s.r.o.CgroupParent != ""
 	code, err := p.run(ctx)
 	oom := p.keep && group != "" && s.r.cgroups.oomKilled(group)
-	// Usually all is gone by now, and this looks at one directory.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), killGrace)
 	defer cancel()
-	if end := s.rt.delete(after, s.id); end != nil {
-		s.r.log.WarnContext(ctx, "delete container", "id", s.id, "error", end)
-	}
-	if err != nil || p.keep {
-		if end := s.removeCgroup(after, group); end != nil {
-			s.r.log.WarnContext(ctx, "remove cgroup", "id", s.id, "error", end)
-		}
-	}
+	s.remove(after, group, err != nil || p.keep)
 	if err != nil || slices.Contains(s.spec.ValidExitCodes, code) {
 		return nil, err
 	}
 	return &ExitError{Args: s.spec.Args, Code: code, OOM: oom}, nil
+}
+
+// remove takes away what the runtime may have left of the container. Usually all is gone by now, and this looks at one directory.
+func (s *step) remove(ctx context.Context, group string, cgroup bool) {
+	if err := s.rt.delete(ctx, s.id); err != nil {
+		s.r.log.WarnContext(ctx, "delete container", "id", s.id, "error", err)
+	}
+	if !cgroup {
+		return
+	}
+	if err := s.removeCgroup(ctx, group); err != nil {
+		s.r.log.WarnContext(ctx, "remove cgroup", "id", s.id, "error", err)
+	}
 }
 
 func (s *step) removeCgroup(ctx context.Context, group string) error {
@@ -196,6 +210,22 @@ func (s *step) outcome(ctx context.Context) (*Outcome, error) {
 		out.Outputs = append(out.Outputs, ref)
 	}
 	return out, nil
+}
+
+// left seals whatever was written to, by mount of the spec.
+func (s *step) left(ctx context.Context) ([]*layers.Ref, error) {
+	left := make([]*layers.Ref, len(s.mounts))
+	for i, m := range s.asWritten() {
+		if !m.keep {
+			continue
+		}
+		ref, err := m.seal(ctx, s.r.o.Store, s.spec.Args)
+		if err != nil {
+			return nil, errors.Join(err, (&Outcome{Outputs: left[:i]}).release())
+		}
+		left[i] = ref
+	}
+	return left, nil
 }
 
 // unmount ends sockets, secrets and mounts. A second call does nothing.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -287,12 +288,20 @@ func TestKeepFailed(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, func(o *executor.Options) { o.KeepFailed = true })
 	var exit *executor.ExitError
-	if r := h.sh(t, "echo x >/f; exit 1", nil); !errors.As(r.err, &exit) || exit.Outcome == nil {
-		t.Fatalf("error %v, want one with an outcome", r.err)
+	r := h.sh(t, "echo x >/f; echo y >/rw/f; exit 1", func(s *executor.Spec) {
+		s.Mounts = slices.Insert(s.Mounts, 0, executor.Mount{Dest: "/ro", ReadOnly: true}, executor.Mount{Dest: "/rw"})
+	})
+	if !errors.As(r.err, &exit) || len(exit.Left) != 3 || exit.Left[0] != nil {
+		t.Fatalf("error %v, want one with what was left", r.err)
 	}
-	defer executortest.Release(t, exit.Outcome)
-	if got, err := executortest.ReadLayer(t, h.Store, exit.Outcome.Outputs[0], "f"); got != "x\n" {
-		t.Errorf("f holds %q (%v)", got, err)
+	defer executortest.Release(t, &executor.Outcome{Outputs: exit.Left[1:]})
+	for i, want := range []string{1: "y\n", 2: "x\n"} {
+		if i == 0 {
+			continue
+		}
+		if got, err := executortest.ReadLayer(t, h.Store, exit.Left[i], "f"); got != want {
+			t.Errorf("f of mount %d holds %q (%v)", i, got, err)
+		}
 	}
 }
 

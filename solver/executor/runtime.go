@@ -156,15 +156,19 @@ func (rt *runtime) delete(ctx context.Context, id string) error {
 }
 
 func writeConfig(bundle string, spec any) error {
-	b, err := json.Marshal(spec)
-	if err != nil {
-		return fmt.Errorf("encode OCI spec: %w", err)
-	}
-	// The environment may hold secrets.
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o600); err != nil {
+	if err := writeJSON(filepath.Join(bundle, "config.json"), spec); err != nil {
 		return fmt.Errorf("write bundle: %w", err)
 	}
 	return nil
+}
+
+// writeJSON writes what the runtime reads. Only root may read it besides: an environment may hold secrets.
+func writeJSON(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, b, 0o600)
 }
 
 func lastLine(out []byte) string {

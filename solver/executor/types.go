@@ -166,8 +166,10 @@ type ExitError struct {
 	Code int
 	// OOM says that the kernel killed it for want of memory.
 	OOM bool
-	// Outcome is what it left, for whoever wants to look into it; may be nil. Its owner is who receives the error.
-	Outcome *Outcome
+	// Left is what it left, for whoever wants to look into it: for each mount of the spec a hold on the sealed layer of what was
+	// written there, output or not, and nil where nothing could be. It is empty if that was not to be kept. Its owner is who
+	// receives the error.
+	Left []*layers.Ref
 }
 
 func (e *ExitError) Error() string {
