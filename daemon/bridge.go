@@ -98,11 +98,6 @@ func (b *build) Workers() []gwclient.WorkerInfo {
 // Product names the engine.
 func (b *build) Product() string { return Product }
 
-// NewContainer is not served yet.
-func (b *build) NewContainer(context.Context, gwclient.NewContainerRequest) (gwclient.Container, error) {
-	return nil, fmt.Errorf("interactive containers are not supported")
-}
-
 func resultOf(ref frontend.Reference) *frontend.Result {
 	res := gwclient.NewResult()
 	res.SetRef(&gateway.Reference{Reference: ref})

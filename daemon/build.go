@@ -109,6 +109,9 @@ type build struct {
 	refs          references
 	answers       source.Answers
 	gateway       *Gateway // nil unless the client drives the build
+
+	containers containers
+	leftovers  leftovers
 }
 
 func (e *Engine) newBuild(r Request, record *history.Build, entitlements []string) (_ *build, err error) {
@@ -128,8 +131,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, entitlements []strin
 
 // close gives back what the build holds. What other builds wait for goes on.
 func (b *build) close() error {
-	b.undrive()
-	return errors.Join(b.refs.release(), b.solver.Close(), b.answers.Close())
+	return errors.Join(b.undrive(), b.containers.release(), b.leftovers.release(), b.refs.release(), b.solver.Close(), b.answers.Close())
 }
 
 func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporter) (*Response, error) {

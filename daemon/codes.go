@@ -8,6 +8,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/daemon/sourcepolicy"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
+	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"google.golang.org/grpc/codes"
 )
@@ -16,6 +17,7 @@ import (
 func WithCode(err error) error {
 	var definition *ops.DefinitionError
 	var image *gateway.UnsupportedImageError
+	var spec *executor.InvalidSpecError
 	switch {
 	case err == nil:
 		return nil
@@ -33,7 +35,7 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
 	case errors.Is(err, sourcepolicy.ErrDenied):
 		return grpcerrors.WrapCode(err, codes.PermissionDenied)
-	case errors.As(err, &definition):
+	case errors.As(err, &definition), errors.As(err, &spec):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)
 	case errors.As(err, &image):
 		return grpcerrors.WrapCode(err, codes.Unimplemented)

@@ -169,6 +169,7 @@ func (e *Engine) openExecutor(ctx context.Context, o Options, root string) (err 
 	e.executor, err = executor.New(executor.Options{
 		Store: e.layers, Root: filepath.Join(root, "executor"), Binary: c.Binary, MaxParallelism: c.MaxParallelism,
 		NetworkMode: c.NetworkMode, CgroupParent: c.DefaultCgroupParent, ApparmorProfile: c.ApparmorProfile,
+		KeepFailed: true,
 		DNS: executor.DNS{
 			Nameservers: o.Config.DNS.Nameservers, Options: o.Config.DNS.Options, SearchDomains: o.Config.DNS.SearchDomains,
 		},

@@ -12,18 +12,51 @@ import (
 	"github.com/slipwaybuild/slipway/solver/ops"
 )
 
-// failure adds to an error of the solver what clients unwrap: the step, how its command ended, and the lines it was written in.
+// failure adds to an error of the solver what clients unwrap: the step, how its command ended, the lines it was written in, and
+// the names of what it left.
 func (r *reference) failure(err error) error {
 	var ve *solver.VertexError
 	if !errors.As(err, &ve) || ve.Vertex == nil {
 		return err
 	}
+	names, subject := r.build.leftBy(err)
 	var exit *executor.ExitError
 	if errors.As(err, &exit) {
 		err = &gwpb.ExitError{ExitCode: uint32(exit.Code), Err: err}
 	}
 	err = errdefs.WrapVertex(err, ve.Vertex.ID)
+	if op, about := opOf(r.def, ve.Vertex.ID); op != nil {
+		err = errdefs.WithSolveError(errdefs.WithOp(err, op, about), subject, names.inputs, names.results)
+	}
 	return at(err, r.graph.Locations(ve.Vertex.ID))
+}
+
+// leftBy names what a failed step left, and says which part of its op failed.
+func (b *build) leftBy(err error) (names left, subject errdefs.IsSolve_Subject) {
+	var step *ops.StepError
+	if errors.As(err, &step) {
+		names = b.leftovers.keep(step)
+	}
+	var action *ops.ActionError
+	if errors.As(err, &action) {
+		subject = &errdefs.Solve_File{File: &errdefs.FileAction{Index: int64(action.Index)}}
+	}
+	return names, subject
+}
+
+// opOf finds a step in the definition it came from, and what its author says of it.
+func opOf(def *pb.Definition, id digest.Digest) (*pb.Op, map[string]string) {
+	for _, dt := range def.GetDef() {
+		if digest.FromBytes(dt) != id {
+			continue
+		}
+		op := &pb.Op{}
+		if op.Unmarshal(dt) != nil {
+			return nil, nil // the loader has refused it
+		}
+		return op, def.Metadata[string(id)].GetDescription()
+	}
+	return nil, nil
 }
 
 func at(err error, locations []ops.Location) error {

@@ -25,6 +25,8 @@ type Gateway struct {
 	inputs map[string]*pb.Definition
 	refs   handles
 
+	containers drivenContainers
+
 	// life ends with the build, and every call with it: a call may use what the build holds.
 	life   context.Context
 	finish context.CancelCauseFunc
@@ -61,13 +63,18 @@ func (g *Gateway) wait(ctx context.Context) (*frontend.Result, error) {
 	}
 }
 
-// end cancels the calls under way and waits for them.
-func (g *Gateway) end() {
+// end cancels the calls under way, waits for them and releases the containers that are left.
+func (g *Gateway) end() error {
 	g.mu.Lock()
 	g.ended = true
 	g.mu.Unlock()
 	g.finish(ErrNoBuild)
 	g.calls.Wait()
+	var errs []error
+	for _, c := range g.containers.close() {
+		errs = append(errs, c.Release(context.Background()))
+	}
+	return errors.Join(errs...)
 }
 
 // call runs one call for the driver: it ends with the caller or the build, whichever is first.

@@ -31,13 +31,17 @@ func (g *Gateway) ReadFile(ctx context.Context, r *gwpb.ReadFileRequest) (*gwpb.
 		}
 		data, err := ref.ReadFile(ctx, req)
 		if err == nil && len(data) > maxFile {
-			err = grpcerrors.WrapCode(fmt.Errorf("read %s: more than the %d bytes that fit an answer", r.FilePath, maxFile), codes.ResourceExhausted)
+			err = tooBig(r.FilePath)
 		}
 		if err != nil {
 			return nil, err
 		}
 		return &gwpb.ReadFileResponse{Data: data}, nil
 	})
+}
+
+func tooBig(name string) error {
+	return grpcerrors.WrapCode(fmt.Errorf("read %s: more than the %d bytes that fit an answer", name, maxFile), codes.ResourceExhausted)
 }
 
 // ReadDir lists a directory.
@@ -77,10 +81,15 @@ func read[T any](ctx context.Context, g *Gateway, id string, do func(context.Con
 			return res, err
 		}
 		res, err = do(ctx, ref)
-		var path *fs.PathError
-		if errors.As(err, &path) && errors.Is(path, fs.ErrNotExist) {
-			err = grpcerrors.WrapCode(err, codes.NotFound)
-		}
-		return res, err
+		return res, missing(err)
 	})
+}
+
+// missing gives the error about a file that is not there its code.
+func missing(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) && errors.Is(path, fs.ErrNotExist) {
+		return grpcerrors.WrapCode(err, codes.NotFound)
+	}
+	return err
 }

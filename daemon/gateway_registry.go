@@ -69,10 +69,10 @@ func (b *build) drive(ctx context.Context, r Request) {
 }
 
 // undrive ends the client's calls, if there can be any.
-func (b *build) undrive() {
+func (b *build) undrive() error {
 	if b.gateway == nil {
-		return
+		return nil
 	}
 	b.engine.gateways.remove(b.ref)
-	b.gateway.end()
+	return b.gateway.end()
 }

@@ -99,7 +99,11 @@ func (r *fakeRef) ReadDir(context.Context, gwclient.ReadDirRequest) ([]*fstypes.
 func opened(t *testing.T, b *fakeBridge) *Gateway {
 	t.Helper()
 	g := newGateway(t.Context(), b, frontend.Request{})
-	t.Cleanup(g.end)
+	t.Cleanup(func() {
+		if err := g.end(); err != nil {
+			t.Error(err)
+		}
+	})
 	return g
 }
 

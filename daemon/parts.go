@@ -66,7 +66,7 @@ func (e *Engine) openSources(root string) (err error) {
 		"https":        resolveHTTP(urls),
 	}
 	e.factory, err = ops.New(ops.Options{
-		Store: e.layers, Executor: e.executor, Sources: []source.Source{images, layouts, locals, repos, urls, blobs},
+		Store: e.layers, Executor: e.executor, Containers: e.executor, Sources: []source.Source{images, layouts, locals, repos, urls, blobs},
 		Fetcher: images.Fetcher, DefaultPlatform: e.platform, Logger: e.log,
 	})
 	return err
@@ -212,6 +212,8 @@ func frontendCaps() []string {
 		string(gwpb.CapGatewaySolveMetadata), string(gwpb.CapFrontendCaps), string(gwpb.CapGatewayEvaluateSolve),
 		string(gwpb.CapGatewayEvaluate), string(gwpb.CapGatewayWarnings), string(gwpb.CapSourceMetaResolver),
 		string(gwpb.CapSourceMetaResolverImageAttestations), string(gwpb.CapSourceMetaResolverHTTPChecksumRequest),
+		string(gwpb.CapGatewayExec), string(gwpb.CapGatewayExecExtraHosts), string(gwpb.CapGatewayExecSecretEnv),
+		string(gwpb.CapGatewayExecSignals), string(gwpb.CapGatewayExecFilesystem),
 	}
 }
 

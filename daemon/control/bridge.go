@@ -27,17 +27,21 @@ func (b *Bridge) Register(g *grpc.Server) { gwpb.RegisterLLBBridgeServer(g, b) }
 
 // forward hands a call to the build it is for.
 func forward[Req, Res any](ctx context.Context, b *Bridge, r Req, call func(*daemon.Gateway, context.Context, Req) (Res, error)) (res Res, err error) {
-	id := buildid.FromIncomingContext(ctx)
-	if id == "" {
-		return res, status.Error(codes.InvalidArgument, "the call's metadata names no build")
+	gw, err := b.find(ctx)
+	if err == nil {
+		res, err = call(gw, ctx, r)
 	}
-	gw, err := b.engine.Gateway(ctx, id)
-	if err != nil {
-		return res, withCode(err)
-	}
-	res, err = call(gw, ctx, r)
 	if err != nil {
 		return res, withCode(err)
 	}
 	return res, nil
+}
+
+// find finds the build that a call is for.
+func (b *Bridge) find(ctx context.Context) (*daemon.Gateway, error) {
+	id := buildid.FromIncomingContext(ctx)
+	if id == "" {
+		return nil, status.Error(codes.InvalidArgument, "the call's metadata names no build")
+	}
+	return b.engine.Gateway(ctx, id)
 }

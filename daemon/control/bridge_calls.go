@@ -61,3 +61,40 @@ func (b *Bridge) Warn(ctx context.Context, r *gwpb.WarnRequest) (*gwpb.WarnRespo
 func (b *Bridge) Return(ctx context.Context, r *gwpb.ReturnRequest) (*gwpb.ReturnResponse, error) {
 	return forward(ctx, b, r, (*daemon.Gateway).Return)
 }
+
+// NewContainer composes a container.
+func (b *Bridge) NewContainer(ctx context.Context, r *gwpb.NewContainerRequest) (*gwpb.NewContainerResponse, error) {
+	return forward(ctx, b, r, (*daemon.Gateway).NewContainer)
+}
+
+// ReleaseContainer ends a container.
+func (b *Bridge) ReleaseContainer(ctx context.Context, r *gwpb.ReleaseContainerRequest) (*gwpb.ReleaseContainerResponse, error) {
+	return forward(ctx, b, r, (*daemon.Gateway).ReleaseContainer)
+}
+
+// ReadFileContainer reads a file in a container.
+func (b *Bridge) ReadFileContainer(ctx context.Context, r *gwpb.ReadFileRequest) (*gwpb.ReadFileResponse, error) {
+	return forward(ctx, b, r, (*daemon.Gateway).ReadFileContainer)
+}
+
+// ReadDirContainer lists a directory in a container.
+func (b *Bridge) ReadDirContainer(ctx context.Context, r *gwpb.ReadDirRequest) (*gwpb.ReadDirResponse, error) {
+	return forward(ctx, b, r, (*daemon.Gateway).ReadDirContainer)
+}
+
+// StatFileContainer describes a file in a container.
+func (b *Bridge) StatFileContainer(ctx context.Context, r *gwpb.StatFileRequest) (*gwpb.StatFileResponse, error) {
+	return forward(ctx, b, r, (*daemon.Gateway).StatFileContainer)
+}
+
+// ExecProcess runs processes in containers.
+func (b *Bridge) ExecProcess(stream gwpb.LLBBridge_ExecProcessServer) error {
+	gw, err := b.find(stream.Context())
+	if err == nil {
+		err = gw.ExecProcess(stream)
+	}
+	if err != nil {
+		return withCode(err)
+	}
+	return nil
+}

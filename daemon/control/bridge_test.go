@@ -185,11 +185,11 @@ func TestCallsForNoBuild(t *testing.T) {
 	}
 }
 
-func TestContainersAreUnimplemented(t *testing.T) {
+func TestContainerOfNothingIsInvalid(t *testing.T) {
 	t.Parallel()
 	d := openDoor(t)
 	ended := d.drive(t.Context(), "b")
-	if _, err := d.bridge.NewContainer(of(t, "b"), &gwpb.NewContainerRequest{}); grpcerrors.Code(err) != codes.Unimplemented {
+	if _, err := d.bridge.NewContainer(of(t, "b"), &gwpb.NewContainerRequest{}); grpcerrors.Code(err) != codes.InvalidArgument {
 		t.Errorf("a container: %v", err)
 	}
 	if _, err := d.bridge.Return(of(t, "b"), &gwpb.ReturnRequest{Result: &gwpb.Result{}}); err != nil {

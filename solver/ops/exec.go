@@ -26,6 +26,7 @@ type execOp struct {
 	outputs []int
 	// selectors holds, per input, what is read of it; nil for all.
 	selectors []solver.Selector
+	leftovers leftovers
 }
 
 func (e *execOp) named(name string) { e.name = name }
@@ -44,7 +45,7 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 	if err := checkExec(op, inputs); err != nil {
 		return nil, 0, err
 	}
-	if err := l.checkEntitlements(op); err != nil {
+	if err := l.checkEntitlements(op.Network, op.Security); err != nil {
 		return nil, 0, err
 	}
 	outputs, err := execOutputs(op.Mounts)
@@ -71,7 +72,7 @@ func checkExec(op *pb.ExecOp, inputs int) error {
 	if err := checkMounts(op.Mounts, inputs); err != nil {
 		return err
 	}
-	return checkModes(op)
+	return checkRest(op)
 }
 
 // checkMeta looks at what is run.
@@ -122,27 +123,38 @@ func checkMounts(mounts []*pb.Mount, inputs int) error {
 	return nil
 }
 
-// checkModes looks at all that is not mounted.
-func checkModes(op *pb.ExecOp) error {
-	for _, s := range op.Secretenv {
-		if s.GetID() == "" || s.GetName() == "" {
-			return fmt.Errorf("secret environment variable %q of secret %q: both are needed", s.GetName(), s.GetID())
-		}
+// checkRest looks at all that is not mounted.
+func checkRest(op *pb.ExecOp) error {
+	if err := checkSecretEnv(op.Secretenv); err != nil {
+		return err
 	}
 	for _, d := range op.CdiDevices {
 		if d != nil && !d.Optional {
 			return fmt.Errorf("device %q is required, but CDI devices are not supported", d.Name)
 		}
 	}
-	switch op.Network {
+	return checkModes(op.Network, op.Security)
+}
+
+func checkSecretEnv(list []*pb.SecretEnv) error {
+	for _, s := range list {
+		if s.GetID() == "" || s.GetName() == "" {
+			return fmt.Errorf("secret environment variable %q of secret %q: both are needed", s.GetName(), s.GetID())
+		}
+	}
+	return nil
+}
+
+func checkModes(network pb.NetMode, security pb.SecurityMode) error {
+	switch network {
 	case pb.NetMode_UNSET, pb.NetMode_HOST, pb.NetMode_NONE:
 	default:
-		return fmt.Errorf("unknown network mode %d", op.Network)
+		return fmt.Errorf("unknown network mode %d", network)
 	}
-	switch op.Security {
+	switch security {
 	case pb.SecurityMode_SANDBOX, pb.SecurityMode_INSECURE:
 	default:
-		return fmt.Errorf("invalid security mode %d", op.Security)
+		return fmt.Errorf("invalid security mode %d", security)
 	}
 	return nil
 }
@@ -232,11 +244,11 @@ func execOutputs(mounts []*pb.Mount) ([]int, error) {
 	return out, nil
 }
 
-func (l *Loader) checkEntitlements(op *pb.ExecOp) error {
-	if op.Network == pb.NetMode_HOST && !slices.Contains(l.o.Entitlements, "network.host") {
+func (l *Loader) checkEntitlements(network pb.NetMode, security pb.SecurityMode) error {
+	if network == pb.NetMode_HOST && !slices.Contains(l.o.Entitlements, "network.host") {
 		return &EntitlementError{Name: "network.host"}
 	}
-	if op.Security == pb.SecurityMode_INSECURE && !slices.Contains(l.o.Entitlements, "security.insecure") {
+	if security == pb.SecurityMode_INSECURE && !slices.Contains(l.o.Entitlements, "security.insecure") {
 		return &EntitlementError{Name: "security.insecure"}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/executor"
+	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
@@ -103,19 +104,49 @@ func (e *execOp) fail(err error, inputs []solver.Result) error {
 	args := strings.Join(e.op.Meta.Args, " ")
 	var exit *executor.ExitError
 	if errors.As(err, &exit) {
-		if exit.Outcome != nil {
-			// The error may go to many builds, none of which owns what the step left.
-			e.f.release(exit.Outcome.Outputs...)
-			exit.Outcome = nil
-		}
-		return fmt.Errorf("process %q did not complete successfully: %w", args, err)
+		// The error may go to many builds, none of which owns what the step left.
+		left := exit.Left
+		exit.Left = nil
+		return e.keep(fmt.Errorf("process %q did not complete successfully: %w", args, err), inputs, left)
 	}
 	err = fmt.Errorf("run %q: %w", args, err)
+	if flight.IsContextError(err) {
+		return err
+	}
+	err = e.keep(err, inputs, nil)
 	if errors.Is(err, executor.ErrNoSecret) || errors.Is(err, executor.ErrNoSSH) || errors.Is(err, session.ErrNoSession) {
 		// Another build that waits for this step may bring what these clients did not.
 		return &solver.LenderError{Err: err}
 	}
 	return err
+}
+
+// keep puts beside an error what each mount showed and, with what was written, has become. It takes over written.
+func (e *execOp) keep(err error, inputs []solver.Result, written []*layers.Ref) error {
+	defer e.f.release(written...)
+	saw, left := make([]*layers.Ref, len(e.op.Mounts)), make([]*layers.Ref, len(e.op.Mounts))
+	for i, m := range e.op.Mounts {
+		below := e.f.store.Scratch()
+		if m.Input != noIndex {
+			e.f.release(below)
+			below = e.f.held(inputs[m.Input])
+			saw[i] = below.Clone()
+		}
+		switch {
+		case i < len(written) && written[i] != nil:
+			left[i] = e.f.store.Stack(below, written[i])
+		case m.Input != noIndex:
+			left[i] = below.Clone()
+		}
+		e.f.release(below)
+	}
+	return e.leftovers.keep(err, saw, left)
+}
+
+// Close gives back what failed runs left.
+func (e *execOp) Close() error {
+	e.leftovers.close(e.f)
+	return nil
 }
 
 // release gives holds back. That it fails is a fault of ours, which no build should suffer for.
@@ -139,30 +170,19 @@ func (e *execOp) spec(inputs []solver.Result) executor.Spec {
 		Cwd:              meta.Cwd,
 		User:             meta.User,
 		Hostname:         meta.Hostname,
+		Network:          networkOf(e.op.Network),
+		Security:         securityOf(e.op.Security),
+		ExtraHosts:       hostsOf(meta.ExtraHosts),
+		SecretEnvs:       secretEnvs(e.op.Secretenv),
 		CgroupParent:     meta.CgroupParent,
 		RemoveMountStubs: meta.RemoveMountStubsRecursive,
 		Platform:         platforms.Format(e.platform),
-	}
-	switch e.op.Network {
-	case pb.NetMode_HOST:
-		s.Network = executor.NetworkHost
-	case pb.NetMode_NONE:
-		s.Network = executor.NetworkNone
-	}
-	if e.op.Security == pb.SecurityMode_INSECURE {
-		s.Security = executor.SecurityInsecure
-	}
-	for _, h := range meta.ExtraHosts {
-		s.ExtraHosts = append(s.ExtraHosts, executor.HostIP{Host: h.GetHost(), IP: h.GetIP()})
 	}
 	for _, u := range meta.Ulimit {
 		s.Ulimits = append(s.Ulimits, executor.Ulimit{Name: u.GetName(), Soft: u.GetSoft(), Hard: u.GetHard()})
 	}
 	for _, c := range meta.ValidExitCodes {
 		s.ValidExitCodes = append(s.ValidExitCodes, int(c))
-	}
-	for _, v := range e.op.Secretenv {
-		s.SecretEnvs = append(s.SecretEnvs, executor.SecretEnv{ID: v.ID, Name: v.Name, Optional: v.Optional})
 	}
 	if r := e.resources; r != nil {
 		s.Resources = executor.Resources{
@@ -178,15 +198,18 @@ func (e *execOp) spec(inputs []solver.Result) executor.Spec {
 }
 
 func (e *execOp) mount(m *pb.Mount, inputs []solver.Result) executor.Mount {
-	out := executor.Mount{
-		Dest:     mountDest(m.Dest, e.op.Meta.Cwd),
-		ReadOnly: m.Readonly,
-		Selector: m.Selector,
-		Output:   writes(m),
-	}
+	var base []layers.ID
 	if m.Input != noIndex {
-		out.Layers = idsOf(inputs[m.Input])
+		base = idsOf(inputs[m.Input])
 	}
+	out := mountSpec(m, e.op.Meta.Cwd, base)
+	out.Output = writes(m)
+	return out
+}
+
+// mountSpec is a mount as plain data, showing base.
+func mountSpec(m *pb.Mount, cwd string, base []layers.ID) executor.Mount {
+	out := executor.Mount{Dest: mountDest(m.Dest, cwd), ReadOnly: m.Readonly, Selector: m.Selector, Layers: base}
 	switch m.MountType {
 	case pb.MountType_BIND:
 		out.Type = executor.MountBind

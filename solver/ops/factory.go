@@ -24,6 +24,8 @@ type Options struct {
 	Store *layers.Store
 	// Executor runs the steps of exec ops; nil refuses definitions that have any.
 	Executor executor.Executor
+	// Containers makes interactive containers; nil refuses them.
+	Containers Containers
 	// Sources serve source ops by scheme. Where two serve one scheme, New fails.
 	Sources []source.Source
 	// Fetcher makes what brings lazy layers. It borrows the sessions that the function returns, and asks anew for each blob. Nil
@@ -41,12 +43,18 @@ type Options struct {
 type Factory struct {
 	store    *layers.Store
 	exec     executor.Executor
+	ctrs     Containers
 	sources  map[string]source.Source
 	fetcher  func(func() *session.Group) layers.Fetcher
 	platform ocispecs.Platform
 	log      *slog.Logger
 	caps     map[string]bool
 	tempDir  string
+}
+
+// Containers makes containers in which processes are started one by one.
+type Containers interface {
+	NewContainer(ctx context.Context, spec executor.ContainerSpec, svc executor.Services) (*executor.Container, error)
 }
 
 // New checks o and returns a factory.
@@ -57,6 +65,7 @@ func New(o Options) (*Factory, error) {
 	f := &Factory{
 		store:    o.Store,
 		exec:     o.Executor,
+		ctrs:     o.Containers,
 		sources:  map[string]source.Source{},
 		fetcher:  o.Fetcher,
 		platform: o.DefaultPlatform,

@@ -25,6 +25,7 @@ type fileOp struct {
 	// uses counts who reads each action's state: other actions and outputs.
 	uses      []int
 	selectors []solver.Selector
+	leftovers leftovers
 }
 
 func (o *fileOp) named(name string) { o.name = name }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 )
@@ -50,7 +51,7 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 	}
 	for _, k := range o.order {
 		if err := r.act(ctx, k); err != nil {
-			return nil, &ActionError{Index: k, Err: err}
+			return nil, r.keep(ctx, k, err, inputs)
 		}
 	}
 	results := make([]solver.Result, len(o.outputs))
@@ -65,6 +66,41 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 		results[out] = NewResult(ref)
 	}
 	return results, nil
+}
+
+// keep puts beside the error of action k what it was given and what it has made of that so far.
+func (r *fileRun) keep(ctx context.Context, k int, err error, inputs []solver.Result) error {
+	failed := &ActionError{Index: k, Err: err}
+	if flight.IsContextError(err) {
+		return failed
+	}
+	o := r.op
+	saw, left := make([]*layers.Ref, len(inputs)), make([]*layers.Ref, len(o.actions))
+	for i, in := range inputs {
+		saw[i] = o.f.held(in)
+	}
+	keep := []int{k}
+	if second := int(o.actions[k].SecondaryInput) - len(inputs); second >= 0 && second != k {
+		keep = append(keep, second)
+	}
+	for _, i := range keep {
+		if r.states[i] == nil {
+			continue
+		}
+		ref, packErr := r.pack(ctx, r.states[i], inputs)
+		if packErr != nil {
+			o.f.log.Debug("keep what a failed file action made", "err", packErr)
+			continue
+		}
+		left[i] = ref
+	}
+	return o.leftovers.keep(failed, saw, left)
+}
+
+// Close gives back what failed runs left.
+func (o *fileOp) Close() error {
+	o.leftovers.close(o.f)
+	return nil
 }
 
 // pack puts a state's changes as one layer on what it began with.

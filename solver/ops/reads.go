@@ -114,12 +114,17 @@ func (f *Factory) ReadDir(ctx context.Context, ref *layers.Ref, sessions func() 
 	if err != nil {
 		return nil, pathError("readdir", req.Path, err)
 	}
+	return listed(entries, req.IncludePattern)
+}
+
+// listed are the entries whose names match a pattern, all for none.
+func listed(entries []fstree.Entry, pattern string) ([]*fstypes.Stat, error) {
 	var out []*fstypes.Stat
 	for _, e := range entries {
-		if req.IncludePattern != "" {
-			ok, err := path.Match(req.IncludePattern, path.Base(e.Path))
+		if pattern != "" {
+			ok, err := path.Match(pattern, path.Base(e.Path))
 			if err != nil {
-				return nil, fmt.Errorf("include pattern %q: %w", req.IncludePattern, err)
+				return nil, fmt.Errorf("include pattern %q: %w", pattern, err)
 			}
 			if !ok {
 				continue

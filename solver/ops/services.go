@@ -13,13 +13,14 @@ import (
 	"github.com/slipwaybuild/slipway/solver/executor"
 )
 
-// services asks the sessions of the builds that wait at the moment of asking.
-type services struct{ call solver.Call }
+// services asks the sessions there are at the moment of asking.
+type services struct{ sessions func() *session.Group }
 
-func servicesOf(call solver.Call) executor.Services { return services{call} }
+// servicesOf asks those of the builds that wait for the call.
+func servicesOf(call solver.Call) executor.Services { return services{sessions(call)} }
 
 func (s services) Secret(ctx context.Context, id string) ([]byte, error) {
-	g := sessions(s.call)()
+	g := s.sessions()
 	dt, err := secrets.Get(ctx, g, id)
 	if errors.Is(err, secrets.ErrNotFound) || nobody(g, err) {
 		return nil, fmt.Errorf("%w: %w", executor.ErrNoSecret, err)
@@ -28,12 +29,12 @@ func (s services) Secret(ctx context.Context, id string) ([]byte, error) {
 }
 
 func (s services) SSH(ctx context.Context, id string) error {
-	g := sessions(s.call)()
+	g := s.sessions()
 	return noSSH(g, ssh.Check(ctx, g, id))
 }
 
 func (s services) DialSSH(ctx context.Context, id string) (net.Conn, error) {
-	g := sessions(s.call)()
+	g := s.sessions()
 	c, err := ssh.Dial(ctx, g, id)
 	return c, noSSH(g, err)
 }
