@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
@@ -112,6 +113,7 @@ type build struct {
 
 	containers containers
 	leftovers  leftovers
+	programs   atomic.Int32 // frontends that are programs, now
 }
 
 func (e *Engine) newBuild(r Request, record *history.Build, entitlements []string) (_ *build, err error) {

@@ -7,7 +7,6 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/daemon/sourcepolicy"
-	"github.com/slipwaybuild/slipway/frontend/gateway"
 	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"google.golang.org/grpc/codes"
@@ -16,7 +15,6 @@ import (
 // WithCode gives an error of the engine the gRPC code that belongs to it, for callers and for the build's record. nil stays nil.
 func WithCode(err error) error {
 	var definition *ops.DefinitionError
-	var image *gateway.UnsupportedImageError
 	var spec *executor.InvalidSpecError
 	switch {
 	case err == nil:
@@ -37,8 +35,6 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.PermissionDenied)
 	case errors.As(err, &definition), errors.As(err, &spec):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)
-	case errors.As(err, &image):
-		return grpcerrors.WrapCode(err, codes.Unimplemented)
 	}
 	// Clients write in front that it is a solve that failed.
 	return err

@@ -120,7 +120,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e.opened("cache", e.cache.Close)
 	e.solver = solver.New(solver.Options{Store: e.cache, Logger: e.log})
 	e.opened("solver", withTimeout(e.solver.Close))
-	e.openFrontends(o.Config.Frontend)
+	if err := e.openFrontends(o.Config.Frontend); err != nil {
+		return nil, err
+	}
 	e.openExporters()
 	if err := e.openHistory(ctx, o, root); err != nil {
 		return nil, err

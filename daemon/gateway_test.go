@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"testing"
@@ -62,6 +63,7 @@ func (b *fakeBridge) Warn(context.Context, digest.Digest, string, gwclient.WarnO
 func (b *fakeBridge) Session() string                { return "" }
 func (b *fakeBridge) Workers() []gwclient.WorkerInfo { return []gwclient.WorkerInfo{{ID: "w"}} }
 func (b *fakeBridge) Product() string                { return "fake" }
+func (b *fakeBridge) Log(string) io.WriteCloser      { return nil }
 func (b *fakeBridge) NewContainer(context.Context, gwclient.NewContainerRequest) (gwclient.Container, error) {
 	return nil, errors.ErrUnsupported
 }

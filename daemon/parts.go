@@ -217,19 +217,22 @@ func frontendCaps() []string {
 	}
 }
 
-func (e *Engine) openFrontends(c config.Frontends) {
+func (e *Engine) openFrontends(c config.Frontends) (err error) {
 	caps := gateway.NewCaps(ops.Caps(), frontendCaps())
 	df := dockerfile.New(caps)
 	e.frontends = map[string]frontend.Frontend{}
-	if on(c.Dockerfile) {
+	if on(c.Dockerfile.Enabled) {
 		e.frontends[dockerfile.Name] = df
 	}
-	if on(c.Gateway) {
-		e.frontends[gateway.Name] = gateway.NewFrontend(df)
+	if on(c.Gateway.Enabled) {
+		e.frontends[gateway.Name], err = gateway.NewFrontend(gateway.Options{
+			Dockerfile: df, Allowed: c.Gateway.AllowedRepositories, Serve: e.serve, Caps: caps,
+		})
 	}
+	return err
 }
 
-func on(s config.FrontendSwitch) bool { return s.Enabled == nil || *s.Enabled }
+func on(enabled *bool) bool { return enabled == nil || *enabled }
 
 func (e *Engine) openExporters() {
 	e.exporters = exporter.NewRegistry()

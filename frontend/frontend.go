@@ -3,6 +3,7 @@ package frontend
 
 import (
 	"context"
+	"io"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
@@ -50,7 +51,9 @@ type Bridge interface {
 	Workers() []gwclient.WorkerInfo
 	// Product names the engine to frontends.
 	Product() string
-	// NewContainer starts an interactive container. ErrNotSupported-like errors are allowed.
+	// Log returns a writer whose text the build's viewers see under a name, once there is any. The caller closes it.
+	Log(name string) io.WriteCloser
+	// NewContainer composes a container, in which nothing runs yet. The caller releases it; what is not is released with the build.
 	NewContainer(ctx context.Context, req gwclient.NewContainerRequest) (gwclient.Container, error)
 }
 

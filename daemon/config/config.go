@@ -98,10 +98,17 @@ type System struct {
 	MaxRegistryConcurrency *int `toml:"maxRegistryConcurrency"`
 }
 
-// Frontends switches frontends off.
+// Frontends configures frontends, or switches them off.
 type Frontends struct {
 	Dockerfile FrontendSwitch `toml:"dockerfile.v0"`
-	Gateway    FrontendSwitch `toml:"gateway.v0"`
+	Gateway    Gateway        `toml:"gateway.v0"`
+}
+
+// Gateway is the frontend that runs images.
+type Gateway struct {
+	Enabled *bool `toml:"enabled"`
+	// AllowedRepositories are the only ones that images may come from; empty allows all.
+	AllowedRepositories []string `toml:"allowedRepositories"`
 }
 
 // FrontendSwitch switches one frontend off.

@@ -19,7 +19,6 @@ var foreign = []string{
 	"worker.oci.cniConfigPath", "worker.oci.cniBinaryPath", "worker.oci.cniPoolSize", "worker.oci.bridgeName", "worker.oci.bridgeSubnet",
 	"worker.oci.userRemapUnsupported", "worker.oci.proxySnapshotterPath", "worker.oci.stargzSnapshotter", "worker.oci.selinux",
 	"system.platformsCacheMaxAge", "system.sessionAuthTimeout",
-	`frontend."gateway.v0".allowedRepositories`,
 }
 
 // meaningless tells whether buildkitd knows a key that we do not use.

@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
-	"github.com/slipwaybuild/slipway/frontend/gateway"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/source/registry"
@@ -69,7 +68,6 @@ func statusOf(err error) int {
 func statusOfKind(err error) int {
 	var handshake *session.RequestError
 	var definition *ops.DefinitionError
-	var frontend *gateway.UnsupportedImageError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.Is(err, daemon.ErrInvalidRequest), errors.As(err, &handshake), errors.As(err, &definition):
@@ -80,8 +78,6 @@ func statusOfKind(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, registry.ErrUnauthorized):
 		return http.StatusUnauthorized
-	case errors.As(err, &frontend):
-		return http.StatusNotImplemented
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, context.DeadlineExceeded):
