@@ -17,7 +17,7 @@ import (
 )
 
 // maxPrograms bounds how many frontends of one build are programs at a time: one that runs itself must meet an end.
-const maxPrograms = 64
+const maxPrograms = 32
 
 // program is a gateway whose driver is a frontend's program.
 type program struct {

@@ -71,7 +71,7 @@ func (p *program) attend(ctx context.Context, conn *pipeConn, exited <-chan erro
 			return nil, &programError{err}
 		}
 		// It may have hung up because it is about to end.
-		ended = p.leave(ctx, exited, errors.New("closed its connection before it returned a result"))
+		ended = p.leave(ctx, exited, errors.New("its connection was lost before it returned a result"))
 	case <-p.driver.Returned():
 		ended = p.leave(ctx, exited, fmt.Errorf("has returned its result, and then did not end within %v", leaveTime))
 	}

@@ -193,7 +193,7 @@ func TestFrontendProgramsThatFail(t *testing.T) {
 		"silent":           {"frontend " + p.ref, "ended without returning a result"},
 		"garbage":          {"frontend " + p.ref, `wrote "hello\n" to its standard output`},
 		"garbage and gone": {"frontend " + p.ref, `wrote "usage: frontend\n" to its standard output`},
-		"hang up":          {"frontend " + p.ref, "closed its connection before it returned a result"},
+		"babble":           {"frontend " + p.ref, "connection was lost before it returned a result"},
 		"stay":             {"frontend " + p.ref, "then did not end within"},
 		"fall":             {"frontend " + p.ref, "exit code: 5"},
 		"again":            {"frontends at most"},

@@ -30,8 +30,8 @@ func main() {
 	case "garbage and gone":
 		fmt.Println("usage: frontend")
 		os.Exit(3)
-	case "hang up":
-		_ = os.Stdout.Close()
+	case "babble":
+		fmt.Print("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", strings.Repeat("babble", 1000))
 		time.Sleep(time.Hour)
 	default:
 		if err := grpcclient.RunFromEnvironment(context.Background(), build); err != nil {
