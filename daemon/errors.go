@@ -41,6 +41,10 @@ func (b *build) leftBy(err error) (names left, subject errdefs.IsSolve_Subject) 
 	if errors.As(err, &action) {
 		subject = &errdefs.Solve_File{File: &errdefs.FileAction{Index: int64(action.Index)}}
 	}
+	var read *ops.ReadError
+	if errors.As(err, &read) {
+		subject = &errdefs.Solve_Cache{Cache: &errdefs.ContentCache{Index: int64(read.Input)}}
+	}
 	return names, subject
 }
 

@@ -442,3 +442,16 @@ func (b bench) over(mounts []gwclient.Mount) gwclient.Container {
 	b.t.Helper()
 	return b.container(func(r *gwclient.NewContainerRequest) { r.Mounts = mounts })
 }
+
+func TestLookingIntoWhatCannotBeRead(t *testing.T) {
+	drive(t, startDaemon(t), bkclient.SolveOpt{}, func(b bench) {
+		in := llb.Scratch().File(llb.Mkdir("/found", 0o700).Mkfile("/found/data", 0o600, []byte("data\n")))
+		_, se := b.fails(shellState().Run(llb.Args([]string{"true"}), llb.AddMount("/src", in, llb.SourcePath("/notfound"), llb.Readonly)).Root())
+		if cache, ok := se.Subject.(*errdefs.Solve_Cache); !ok || cache.Cache.Index != 1 || len(se.InputIDs) != 1 || len(se.MountIDs) != 0 {
+			t.Fatalf("the error tells of %v", se.Solve)
+		}
+		ctr := b.over([]gwclient.Mount{{Dest: "/", Ref: b.ref(shellState())}, {Dest: "/problem", ResultID: se.InputIDs[0]}})
+		b.says(ctr, "cat /problem/found/data", "data\n")
+		b.release(ctr)
+	})
+}

@@ -62,6 +62,7 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 	if e.selectors, err = execSelectors(l.f, op.Mounts, inputs); err != nil {
 		return nil, 0, err
 	}
+	keepFailed(e.selectors, &e.leftovers)
 	return e, len(outputs), nil
 }
 

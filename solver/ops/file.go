@@ -84,6 +84,7 @@ func (l *Loader) fileOp(op *pb.FileOp, inputs int) (solver.Op, int, error) {
 		return nil, 0, err
 	}
 	o.selectors = o.selections()
+	keepFailed(o.selectors, &o.leftovers)
 	return o, len(o.outputs), nil
 }
 

@@ -88,6 +88,7 @@ func compareCopy(t *testing.T, y *yard, src, dst string, a *pb.FileActionCopy) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer y.closeOp(work)
 	out, err := work.Run(t.Context(), &fakeCall{}, []solver.Result{to, from})
 	defer y.release(out...)
 	if err == nil && errors.Is(wantErr, unix.ENOTDIR) {

@@ -240,6 +240,7 @@ func TestFileActionsBranch(t *testing.T) {
 		t.Fatalf("%d outputs, %v", n, err)
 	}
 	base := y.result(file{path: "base", data: "b"}, file{path: "dir/"}, file{path: "dir/f"})
+	defer y.closeOp(work)
 	out, err := work.Run(t.Context(), &fakeCall{}, []solver.Result{base})
 	if err != nil {
 		t.Fatal(err)
@@ -400,6 +401,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer y.closeOp(work)
 		out, err := work.Run(t.Context(), &fakeCall{}, []solver.Result{in})
 		if err != nil {
 			return

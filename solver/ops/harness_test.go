@@ -65,6 +65,15 @@ func newYard(t testing.TB, exec func(*layers.Store) executor.Executor) *yard {
 	return y
 }
 
+// closeOp is what a build does with its ops in the end.
+func (y *yard) closeOp(op solver.Op) {
+	if c, ok := op.(interface{ Close() error }); ok {
+		if err := c.Close(); err != nil {
+			y.t.Error(err)
+		}
+	}
+}
+
 // file is an entry of a layer in a test.
 type file struct {
 	path string

@@ -19,7 +19,7 @@ func (e *StepError) Error() string { return e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
 // Left returns holds, which the caller owns, on the stacks that a failed step saw and left. For an exec both lists go by mount;
-// for a file op inputs goes by input and left by action. Nil stands for nothing. Both lists are empty when the build that ran
+// for a file op inputs goes by input and left by action; for a [ReadError] there is one input. Nil stands for nothing. Both lists are empty when the build that ran
 // the step has ended: what is left is kept for it.
 func (e *StepError) Left() (inputs, left []*layers.Ref) { return e.left.held() }
 

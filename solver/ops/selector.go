@@ -11,6 +11,7 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 )
@@ -22,6 +23,8 @@ type selector struct {
 	sel      []fstree.Selector
 	required []string
 	key      string
+	// failed keeps the input for those who want to see why it could not be digested; nil keeps nothing.
+	failed *leftovers
 }
 
 // newSelector returns a selector of input; what it selects must be in a settled order. Each required path must be there.
@@ -52,14 +55,43 @@ func (s *selector) Digest(ctx context.Context, call solver.Call, r solver.Result
 	}
 	for _, p := range s.required {
 		if _, err := fstree.Resolve(ctx, tree, cleanRel(p), false); err != nil {
-			return "", checksumError(idsOf(r), cleanRel(p), err)
+			return "", s.fail(r, checksumError(idsOf(r), cleanRel(p), err))
 		}
 	}
 	d, err := fstree.DigestAll(ctx, tree, s.sel...)
 	if err != nil {
-		return "", checksumError(idsOf(r), s.culprit(ctx, tree), err)
+		return "", s.fail(r, checksumError(idsOf(r), s.culprit(ctx, tree), err))
 	}
 	return d, nil
+}
+
+// ReadError says which input of an op could not be read to make its key.
+type ReadError struct {
+	Input int
+	Err   error
+}
+
+func (e *ReadError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// fail puts the input beside the error.
+func (s *selector) fail(r solver.Result, err error) error {
+	err = &ReadError{Input: s.input, Err: err}
+	if s.failed == nil || flight.IsContextError(err) {
+		return err
+	}
+	return s.failed.keep(err, []*layers.Ref{s.f.held(r)}, nil)
+}
+
+// keepFailed gives the selectors of an op what keeps their inputs.
+func keepFailed(list []solver.Selector, failed *leftovers) {
+	for _, s := range list {
+		if s, ok := s.(*selector); ok {
+			s.failed = failed
+		}
+	}
 }
 
 // culprit names the first selected path that is not there, for messages.
