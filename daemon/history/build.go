@@ -41,7 +41,6 @@ type Build struct {
 	store   *Store
 	start   Start
 	journal *progress.Journal
-	saved   chan struct{} // closed when its beginning is on disk
 
 	mu     sync.Mutex
 	record *controlapi.BuildHistoryRecord // what is in it by now
@@ -55,7 +54,7 @@ var _ progress.Sink = (*Build)(nil)
 // ref is forgotten; while that runs the error is ErrRunning.
 func (s *Store) Begin(start Start) (*Build, error) {
 	start.Unrecorded = start.Unrecorded || !s.recording()
-	b := &Build{store: s, start: start, saved: make(chan struct{}), record: s.newRecord(start)}
+	b := &Build{store: s, start: start, record: s.newRecord(start)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -71,22 +70,15 @@ func (s *Store) Begin(start Start) (*Build, error) {
 	if b.journal, err = progress.Create(s.journalPath(start.Ref)); err != nil {
 		return nil, fmt.Errorf("open journal of build %s: %w", start.Ref, err)
 	}
+	if !start.Unrecorded {
+		if err := s.mark(b.record); err != nil {
+			return nil, errors.Join(err, b.journal.Close(), os.Remove(b.journal.Path()))
+		}
+		s.publish(controlapi.BuildHistoryEventType_STARTED, b.record.CloneVT())
+	}
 	s.running[start.Ref] = b
 	close(s.arrived)
 	s.arrived = make(chan struct{})
-	if start.Unrecorded {
-		close(b.saved)
-		return b, nil
-	}
-	s.publish(controlapi.BuildHistoryEventType_STARTED, b.record.CloneVT())
-	// The build need not wait for the disk: what is lost with a daemon that dies this early is next to nothing.
-	record := b.record.CloneVT()
-	s.work.Go(func() {
-		defer close(b.saved)
-		if err := s.db.begin(record); err != nil {
-			s.log.Warn("remember that a build runs", "ref", record.Ref, "error", err)
-		}
-	})
 	return b, nil
 }
 

@@ -14,11 +14,10 @@ import (
 // lockTimeout bounds the wait for the database file: only another process can hold it.
 const lockTimeout = 2 * time.Second
 
-// The buckets, all keyed by ref: records that are whole, the digests of the blobs each needs, and records of builds that run.
+// The buckets, both keyed by ref: records, and the digests of the blobs each needs.
 var (
-	recordBucket  = []byte("records")
-	blobBucket    = []byte("blobs")
-	runningBucket = []byte("running")
+	recordBucket = []byte("records")
+	blobBucket   = []byte("blobs")
 )
 
 // database keeps records on disk. Every change is one transaction, on disk when the call returns.
@@ -31,7 +30,7 @@ type saved struct {
 }
 
 func openDatabase(path string) (*database, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout})
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, NoFreelistSync: true})
 	if err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) {
 			err = fmt.Errorf("%s is in use by another process", path)
@@ -39,7 +38,7 @@ func openDatabase(path string) (*database, error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{recordBucket, blobBucket, runningBucket} {
+		for _, name := range [][]byte{recordBucket, blobBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -54,16 +53,7 @@ func openDatabase(path string) (*database, error) {
 
 func (d *database) close() error { return d.db.Close() }
 
-// begin remembers that a build runs, for the case that nobody is there to tell how it ended.
-func (d *database) begin(r *controlapi.BuildHistoryRecord) error {
-	b, err := r.MarshalVT()
-	if err != nil {
-		return err
-	}
-	return d.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(runningBucket).Put([]byte(r.Ref), b) })
-}
-
-// put writes a record that is whole, and forgets that the build ran.
+// put writes a record.
 func (d *database) put(s saved) error {
 	b, err := s.record.MarshalVT()
 	if err != nil {
@@ -73,8 +63,7 @@ func (d *database) put(s saved) error {
 	return d.db.Update(func(tx *bolt.Tx) error {
 		return errors.Join(
 			tx.Bucket(recordBucket).Put(key, b),
-			tx.Bucket(blobBucket).Put(key, []byte(strings.Join(s.blobs, "\n"))),
-			tx.Bucket(runningBucket).Delete(key))
+			tx.Bucket(blobBucket).Put(key, []byte(strings.Join(s.blobs, "\n"))))
 	})
 }
 
@@ -83,7 +72,7 @@ func (d *database) remove(refs ...string) error {
 	return d.db.Update(func(tx *bolt.Tx) error {
 		var errs []error
 		for _, ref := range refs {
-			for _, name := range [][]byte{recordBucket, blobBucket, runningBucket} {
+			for _, name := range [][]byte{recordBucket, blobBucket} {
 				errs = append(errs, tx.Bucket(name).Delete([]byte(ref)))
 			}
 		}
@@ -91,7 +80,7 @@ func (d *database) remove(refs ...string) error {
 	})
 }
 
-// record returns a record that is whole, or ErrNotFound.
+// record returns a record, or ErrNotFound.
 func (d *database) record(ref string) (*controlapi.BuildHistoryRecord, error) {
 	var r *controlapi.BuildHistoryRecord
 	err := d.db.View(func(tx *bolt.Tx) (err error) {
@@ -105,16 +94,11 @@ func (d *database) record(ref string) (*controlapi.BuildHistoryRecord, error) {
 	return r, err
 }
 
-// records returns all that are whole. Those that cannot be read come as an error each, joined; the others come too.
-func (d *database) records() ([]saved, error) { return d.list(recordBucket) }
-
-// ran returns the builds that were running when the database was closed.
-func (d *database) ran() ([]saved, error) { return d.list(runningBucket) }
-
-func (d *database) list(bucket []byte) (list []saved, err error) {
+// records returns all records. Those that cannot be read come as an error each, joined; the others come too.
+func (d *database) records() (list []saved, err error) {
 	var errs []error
 	err = d.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+		return tx.Bucket(recordBucket).ForEach(func(k, v []byte) error {
 			r, err := decodeRecord(string(k), v)
 			if err != nil {
 				errs = append(errs, &badRecordError{ref: string(k), err: err})

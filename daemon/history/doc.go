@@ -4,7 +4,8 @@
 // asked; and once it has ended a record, in the words of BuildKit's API, with blobs beside it that clients read by digest: the
 // log, the error with its details, the trace, attestations and the manifests of results.
 //
-//	history.db   records, the blobs of each, and what was running
+//	history.db   records, and the blobs of each
+//	running/     one file per build that runs, for the case that its daemon dies
 //	journals/    one file per build
 //	blobs/       a content store
 //

@@ -44,7 +44,6 @@ func (b *Build) End(ctx context.Context, response map[string]string, err error) 
 	}
 	completed := b.store.o.Now()
 	errs := []error{b.journal.Close()}
-	<-b.saved
 	if !b.start.Unrecorded {
 		errs = append(errs, b.seal(ctx, completed, response, err))
 	}
@@ -205,16 +204,17 @@ func (s *Store) end(ctx context.Context, b *Build) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, b.start.Ref)
+	unmarkErr := s.unmark(b.start.Ref)
 	if b.start.Unrecorded || err != nil {
 		s.loose = append(s.loose, looseEnd{ref: b.start.Ref, journal: b.journal})
 		s.trimLoose()
-		return errors.Join(err, s.abandonTrace(b))
+		return errors.Join(err, unmarkErr, s.abandonTrace(b))
 	}
 	s.ended[b.start.Ref] = newEntry(kept)
 	s.publish(controlapi.BuildHistoryEventType_COMPLETE, kept.record)
 	s.startFinalizer(b)
 	s.retainLater()
-	return nil
+	return unmarkErr
 }
 
 func newEntry(s saved) *entry {

@@ -119,7 +119,6 @@ func TestKilledDaemon(t *testing.T) {
 	b := begin(t, s, Start{Ref: "cut"})
 	begin(t, s, Start{Ref: "check", Unrecorded: true})
 	story(b, "half a story")
-	<-b.saved
 	if err := b.Attach(t.Context(), "", ocispecs.Descriptor{}, strings.NewReader("lost")); err != nil {
 		t.Fatal(err)
 	}
@@ -135,6 +134,18 @@ func TestKilledDaemon(t *testing.T) {
 	}
 	_, _ = j.Write([]byte{200, 1, 'L', 3})
 	_ = j.Close()
+
+	// Of the marks of running builds one was not written to its end, and one not removed in time.
+	whole, err := record(t, s, "whole").MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	marks := filepath.Join(copied, "running")
+	for name, b := range map[string][]byte{"torn": whole[:3], filepath.Base(s.markPath("whole")): whole} {
+		if err := os.WriteFile(filepath.Join(marks, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	after := open(t, Options{Root: copied})
 	r := record(t, after, "cut")
@@ -159,6 +170,9 @@ func TestKilledDaemon(t *testing.T) {
 	}
 	if dir, _ := os.ReadDir(filepath.Join(copied, "journals")); len(dir) != 2 {
 		t.Errorf("journals: %v", dir)
+	}
+	if dir, _ := os.ReadDir(marks); len(dir) != 0 {
+		t.Errorf("marks: %v", dir)
 	}
 	if err := b.End(t.Context(), nil, nil); err != nil {
 		t.Error(err)

@@ -30,14 +30,18 @@ func (s *Store) recover(ctx context.Context) error {
 		s.ended[kept.record.Ref] = newEntry(kept)
 		s.blobs.add(digests(kept.blobs)...)
 	}
-	ran, err := s.db.ran()
+	ran, err := s.marked()
 	if err != nil {
-		if err = s.removeBad(err); err != nil {
-			return err
-		}
+		return err
 	}
 	for _, r := range ran {
-		if err := s.bury(ctx, r.record); err != nil {
+		// One that died between writing the record and removing the mark had ended well.
+		if s.ended[r.Ref] == nil {
+			if err := s.bury(ctx, r); err != nil {
+				return err
+			}
+		}
+		if err := s.unmark(r.Ref); err != nil {
 			return err
 		}
 	}

@@ -93,8 +93,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.o.Now == nil {
 		s.o.Now = time.Now
 	}
-	if err := os.MkdirAll(s.journalDir(), 0o700); err != nil {
-		return nil, fmt.Errorf("open build history: %w", err)
+	for _, dir := range []string{s.journalDir(), s.markDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open build history: %w", err)
+		}
 	}
 	if s.blobs, err = openBlobs(filepath.Join(o.Root, "blobs")); err != nil {
 		return nil, fmt.Errorf("open build history: %w", err)
