@@ -79,6 +79,9 @@ func (x *execStream) sendAll() {
 
 // send hands a message to the client.
 func (x *execStream) send(m *gwpb.ExecMessage) error {
+	if x.ctx.Err() != nil {
+		return context.Cause(x.ctx) // whoever missed one message gets none that come after it
+	}
 	select {
 	case x.outbox <- m:
 		return nil

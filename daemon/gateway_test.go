@@ -343,7 +343,7 @@ func TestPingAdvertisesWhatWorks(t *testing.T) {
 	for _, c := range res.FrontendAPICaps {
 		ids = append(ids, c.ID)
 	}
-	if !slices.Contains(ids, string(gwpb.CapReturnResult)) || !slices.Contains(ids, string(gwpb.CapGatewayExec)) {
+	if !slices.Contains(ids, string(gwpb.CapReturnResult)) || !slices.Contains(ids, string(gwpb.CapGatewayExec)) || slices.Contains(ids, string(gwpb.CapSolveInlineReturn)) {
 		t.Errorf("advertised: %v", ids)
 	}
 }
