@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -248,4 +250,40 @@ func TestContainersWithCrun(t *testing.T) {
 	if err := victim.Wait(t.Context()); !errors.Is(err, executor.ErrKilled) {
 		t.Errorf("ended with %v", err)
 	}
+}
+
+// TestAgentOutlivesTheCall makes a container in a call that ends, as that of a client does, and then uses its ssh agent.
+func TestAgentOutlivesTheCall(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	svc := executortest.Services{Agents: map[string]func(net.Conn){"default": func(c net.Conn) {
+		b := make([]byte, 4)
+		if _, err := io.ReadFull(c, b); err == nil {
+			_, _ = fmt.Fprintf(c, "pong for %s", b)
+		}
+		_ = c.Close()
+	}}}
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := h.runc.NewContainer(ctx, executor.ContainerSpec{Mounts: []executor.Mount{
+		{Dest: "/", Layers: h.Base}, {Dest: "/run/agent.0", Type: executor.MountSSH, ID: "default", Mode: 0o600},
+	}}, svc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	sleep := seconds()
+	start(t, c, executor.ProcessSpec{Args: []string{"/bin/sleep", sleep}}, executor.IO{})
+	if got := says(t, c, script("echo $SSH_AUTH_SOCK")); got != "/run/agent.0\n" {
+		t.Errorf("the socket is %q", got)
+	}
+	// The runtime's command line does not hold it: it is in the bundle.
+	pids := processes(t, sleep)
+	if len(pids) != 1 {
+		t.Fatalf("processes %v, want one", pids)
+	}
+	ask(t, fmt.Sprintf("/proc/%d/root/run/agent.0", pids[0]))
+	if err := c.Release(); err != nil {
+		t.Error(err)
+	}
+	h.nothingLeft(t)
 }
