@@ -22,6 +22,9 @@
 // No step can wait for itself or in a circle: who waits for a volume holds only volumes with smaller keys, and no slot; who
 // waits for a slot waits for processes, which wait for nothing of ours.
 //
+// A [Container] goes the same way up to 4 when it is made and back when it is released. Its processes take no slot: who uses a
+// container may wait for steps, which wait for slots.
+//
 // # Trust
 //
 // Everything inside a root file system is hostile. A path in it is walked name by name on file descriptors, without the kernel
