@@ -36,6 +36,11 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	began := time.Now()
 	e.log.Info("build begins", "ref", r.Ref, "frontend", r.Frontend)
 	defer func() {
+		if err == nil {
+			e.good.Add(1)
+		} else {
+			e.failed.Add(1)
+		}
 		e.log.Info("build ends", "ref", r.Ref, "took", time.Since(began).Round(time.Millisecond), "error", err)
 	}()
 	if err := r.validate(); err != nil {

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/containerd/platforms"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opentracing/opentracing-go"
 	"github.com/slipwaybuild/slipway/daemon/config"
@@ -24,6 +24,8 @@ import (
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/cachestore"
 	"github.com/slipwaybuild/slipway/solver/executor"
+	"github.com/slipwaybuild/slipway/solver/executor/hostplatform"
+	"github.com/slipwaybuild/slipway/solver/executor/network"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/images"
 	"github.com/slipwaybuild/slipway/solver/ops"
@@ -70,6 +72,9 @@ type Engine struct {
 	sessions  *session.Manager
 	factory   *ops.Factory
 	executor  *executor.Runc
+	network   *network.Network
+	host      *hostplatform.Host
+	collector *collector
 	fetcher   func(func() *session.Group) layers.Fetcher
 	empty     *layers.Ref // the stack of nothing
 	resolvers map[string]metaResolver
@@ -78,6 +83,8 @@ type Engine struct {
 	history   *history.Store
 	spans     *traces.Recorder // nil: builds have no traces
 	gateways  *gateways
+
+	good, failed atomic.Int64 // builds that ended
 
 	settling sync.WaitGroup // one for every settle under way
 	closers  []closer       // in the order things were opened
@@ -90,7 +97,7 @@ type closer struct {
 
 // Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
 func Open(ctx context.Context, o Options) (_ *Engine, err error) {
-	e := &Engine{log: o.Logger, tracer: o.Tracer, spans: o.Spans, platform: platforms.Normalize(platforms.DefaultSpec()), gateways: newGateways()}
+	e := &Engine{log: o.Logger, tracer: o.Tracer, spans: o.Spans, gateways: newGateways()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -99,6 +106,10 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e.entitlements = slices.Clone(o.Config.Entitlements)
 	e.userAgent = userAgent(o.Version)
 	e.root, e.registries = o.Config.Root, registryInfo(o.Config.Registries)
+	if e.host, err = hostplatform.New(o.Config.Worker.OCI.Platforms); err != nil {
+		return nil, err
+	}
+	e.platform = e.host.Default()
 	root := o.Config.Root
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, fmt.Errorf("make root directory: %w", err)
@@ -127,22 +138,40 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err := e.openHistory(ctx, o, root); err != nil {
 		return nil, err
 	}
-	network := o.Config.Worker.OCI.NetworkMode
-	if network == "" || network == "auto" {
-		network = "host"
+	e.worker, err = newWorker(root, o.Config.Worker.OCI.Labels, e.layers.Realisation(), e.network.Label())
+	if err != nil {
+		return nil, err
 	}
-	e.worker, err = newWorker(root, o.Config.Worker.OCI.Labels, e.layers.Realisation(), network)
-	return e, err
+	return e, e.openCollector(root, o.Config.Worker.OCI)
+}
+
+// openCollector comes last: from here on what nobody uses may go.
+func (e *Engine) openCollector(root string, c config.OCI) error {
+	total, err := diskTotal(root)
+	if err != nil {
+		return err
+	}
+	e.worker.GCPolicy = gcRules(total, c)
+	prune := func(ctx context.Context, o layers.PruneOptions) error {
+		return e.Prune(ctx, o, func(u layers.Usage) {
+			e.log.Info("collect", "id", u.ID, "type", u.Use, "size", u.Size, "description", u.Description)
+		})
+	}
+	if e.collector, err = startCollector(e.worker.GCPolicy, prune, e.log); err != nil {
+		return err
+	}
+	e.opened("collector", e.collector.close)
+	return nil
 }
 
 // openStores opens what keeps bytes.
 func (e *Engine) openStores(ctx context.Context, o Options, root string) (err error) {
-	limit, err := diskLimit(root, o.Config.Worker.OCI)
+	total, err := diskTotal(root)
 	if err != nil {
 		return err
 	}
 	e.layers, err = layers.Open(ctx, layers.Options{
-		Root: filepath.Join(root, "layers"), Realisation: o.Config.Slipway.Layers, Limit: limit, Logger: e.log,
+		Root: filepath.Join(root, "layers"), Realisation: o.Config.Slipway.Layers, Limit: diskLimit(total, o.Config.Worker.OCI), Logger: e.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open layer store: %w", err)
@@ -157,35 +186,12 @@ func (e *Engine) openStores(ctx context.Context, o Options, root string) (err er
 	e.opened("image store", e.images.Close)
 	e.registry, err = registry.New(registry.Options{
 		Hosts: registryHosts(o.Config.Registries), UserAgent: e.userAgent, Logger: e.log,
+		MaxConnections: connections(o.Config.System),
 	})
 	if err != nil {
 		return fmt.Errorf("configure registries: %w", err)
 	}
 	e.opened("registry connections", e.registry.Close)
-	return nil
-}
-
-// openExecutor finds what runs steps. That there is nothing is told to whoever wants to run one, not to who starts the daemon.
-func (e *Engine) openExecutor(ctx context.Context, o Options, root string) (err error) {
-	c := o.Config.Worker.OCI
-	e.executor, err = executor.New(executor.Options{
-		Store: e.layers, Root: filepath.Join(root, "executor"), Binary: c.Binary, MaxParallelism: c.MaxParallelism,
-		NetworkMode: c.NetworkMode, CgroupParent: c.DefaultCgroupParent, ApparmorProfile: c.ApparmorProfile,
-		KeepFailed: true,
-		DNS: executor.DNS{
-			Nameservers: o.Config.DNS.Nameservers, Options: o.Config.DNS.Options, SearchDomains: o.Config.DNS.SearchDomains,
-		},
-		Logger: e.log,
-	})
-	if err != nil {
-		return err
-	}
-	if err := e.executor.Recover(ctx); err != nil {
-		e.log.Warn("clean up steps of a former daemon", "error", err)
-	}
-	if err := e.executor.Check(ctx); err != nil {
-		e.log.Warn("steps cannot be run", "error", err)
-	}
 	return nil
 }
 
@@ -198,6 +204,7 @@ func (e *Engine) settle() {
 		if err := errors.Join(e.layers.Flush(ctx), e.cache.Flush(ctx)); err != nil {
 			e.log.Warn("write indexes", "error", err)
 		}
+		e.collector.want()
 	})
 }
 
@@ -238,6 +245,12 @@ func (e *Engine) Realisation() string { return e.layers.Realisation() }
 
 // Active counts the builds that run.
 func (e *Engine) Active() int { return e.history.Active() }
+
+// Finished counts builds that ended, well and otherwise, since the engine was opened.
+func (e *Engine) Finished() (good, failed int64) { return e.good.Load(), e.failed.Load() }
+
+// Used is what the layer store takes on disk, and may take, in bytes.
+func (e *Engine) Used() (used, limit int64) { return e.layers.Used() }
 
 // Progress follows a build's story from its beginning, waiting for a build that has not begun. A build that ended, also under an
 // earlier daemon, has its whole story for as long as it is in the history. The caller closes the reader.

@@ -260,3 +260,11 @@ func registryHosts(hosts map[string]config.Registry) map[string]registry.HostCon
 	}
 	return out
 }
+
+// connections is how many connections to one registry may be open.
+func connections(c config.System) int {
+	if c.MaxRegistryConcurrency == nil {
+		return 0
+	}
+	return *c.MaxRegistryConcurrency
+}

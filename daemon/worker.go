@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/platforms"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -21,12 +21,18 @@ type Worker struct {
 	ID        string
 	Labels    map[string]string
 	Platforms []ocispecs.Platform
+	// GCPolicy holds the rules of collecting, in their order.
+	GCPolicy []GCRule
 }
 
-// Worker describes the one worker there is. The first platform is the default.
-func (e *Engine) Worker() Worker { return e.worker }
+// Worker describes the one worker there is, as it is now. The first platform is the default.
+func (e *Engine) Worker() Worker {
+	w := e.worker
+	w.Platforms = e.host.List()
+	return w
+}
 
-// newWorker describes this host. The id stays the same over restarts.
+// newWorker describes this host, but for what it runs. The id stays the same over restarts.
 func newWorker(root string, extra map[string]string, realisation, network string) (Worker, error) {
 	id, err := workerID(filepath.Join(root, "worker-id"))
 	if err != nil {
@@ -44,11 +50,8 @@ func newWorker(root string, extra map[string]string, realisation, network string
 			"org.mobyproject.buildkit.worker.network":  network,
 			"org.slipwaybuild.layers":                  realisation,
 		},
-		Platforms: []ocispecs.Platform{platforms.Normalize(platforms.DefaultSpec())},
 	}
-	for k, v := range extra {
-		w.Labels[k] = v
-	}
+	maps.Copy(w.Labels, extra)
 	return w, nil
 }
 

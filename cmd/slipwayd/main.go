@@ -25,14 +25,19 @@ func main() {
 func command() *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
-		Use:           "slipwayd",
-		Short:         "Build daemon: solves Dockerfiles and build graphs for slipway, docker and BuildKit's clients",
+		Use:   "slipwayd",
+		Short: "Build daemon: solves Dockerfiles and build graphs for slipway, docker and BuildKit's clients",
+		Long: `Build daemon: solves Dockerfiles and build graphs for slipway, docker and BuildKit's clients.
+
+Flags and the keys of the configuration file are buildkitd's; a flag wins over the file. SIGTERM and SIGINT end the daemon: it
+takes no more builds, cancels those that run and closes what it keeps; a second one ends it at once. SIGHUP has it read the log
+level and certificates again.`,
 		Args:          cobra.NoArgs,
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), f)
+			return run(cmd.Context(), &f)
 		},
 	}
 	f.register(cmd.Flags())

@@ -5,27 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
 	containerdlog "github.com/containerd/log"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/moby/buildkit/util/archutil"
 	"github.com/slipwaybuild/slipway/cmd/internal/version"
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/daemon/config"
-	"github.com/slipwaybuild/slipway/daemon/listen"
+	"github.com/slipwaybuild/slipway/daemon/debug"
 	"github.com/slipwaybuild/slipway/daemon/server"
 )
 
 // tracesTime is how long a collector may hold up the end.
 const tracesTime = 3 * time.Second
 
-func run(ctx context.Context, f flags) (err error) {
+func run(ctx context.Context, f *flags) (err error) {
 	c, warnings, err := f.load()
 	if err != nil {
 		return err
 	}
-	log, err := logger(c)
+	level := new(slog.LevelVar)
+	log, err := logger(c, level)
 	if err != nil {
 		return err
 	}
@@ -36,14 +38,17 @@ func run(ctx context.Context, f flags) (err error) {
 	if err := containerdlog.SetLevel("error"); err != nil {
 		return err
 	}
+	if age := c.System.PlatformsCacheMaxAge; age != nil {
+		archutil.CacheMaxAge = age.Duration // before anybody asks
+	}
 	// The sockets come first: of two daemons the second must not touch the first one's state.
-	listeners, err := listenAll(c.GRPC)
+	doors, err := openDoors(ctx, c.GRPC, log)
 	if err != nil {
 		return err
 	}
 	tracing, err := newTracing(ctx)
 	if err != nil {
-		return errors.Join(err, closeAll(listeners))
+		return errors.Join(err, doors.close())
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), tracesTime)
@@ -54,57 +59,54 @@ func run(ctx context.Context, f flags) (err error) {
 	}()
 	engine, err := daemon.Open(ctx, daemon.Options{Config: c, Version: version.String(), Logger: log, Tracer: tracing.tracer, Spans: tracing.recorder})
 	if err != nil {
-		return errors.Join(err, closeAll(listeners))
+		return errors.Join(err, doors.close())
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
+	if c.GRPC.DebugAddress != "" {
+		d, err := debug.Serve(ctx, c.GRPC.DebugAddress, debug.Handler(engine))
+		if err != nil {
+			return errors.Join(err, doors.close())
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+	}
 	settings := newSettings(c)
-	defer settings.reloadOnSignal(f, log)()
+	stop := onHangup(func() { reload(f, level, doors, settings, log) })
+	defer stop()
+	notify(log, sd.SdNotifyReady)
+	defer notify(log, sd.SdNotifyStopping)
 	log.Info("slipwayd is ready", "version", version.String(), "address", c.GRPC.Address, "root", c.Root, "layers", engine.Realisation())
 	return server.Run(ctx, server.Options{
-		Engine: engine, Listeners: listeners, Version: version.String(), Settings: settings.get,
+		Engine: engine, Listeners: doors.listeners, Version: version.String(), Settings: settings.get,
 		IdleTimeout: c.Slipway.IdleTimeout.Duration, Logger: log, Tracer: engine.Tracer(), Spans: tracing.sinks,
 	})
 }
 
-func listenAll(c config.GRPC) ([]net.Listener, error) {
-	var list []net.Listener
-	for _, addr := range c.Address {
-		l, err := listen.Unix(addr, listen.Options{UID: c.UID, GID: c.GID})
-		if err != nil {
-			return nil, errors.Join(err, closeAll(list))
-		}
-		list = append(list, l)
+func logger(c *config.Config, level *slog.LevelVar) (*slog.Logger, error) {
+	l, err := logLevel(c)
+	if err != nil {
+		return nil, err
 	}
-	return list, nil
-}
-
-func closeAll(list []net.Listener) error {
-	var errs []error
-	for _, l := range list {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(errs...)
-}
-
-func logger(c *config.Config) (*slog.Logger, error) {
-	level := slog.LevelInfo
-	switch c.Log.Level {
-	case "", "info":
-	case "error", "fatal", "panic":
-		level = slog.LevelError
-	case "warn", "warning":
-		level = slog.LevelWarn
-	case "debug", "trace":
-		level = slog.LevelDebug
-	default:
-		return nil, fmt.Errorf("log.level: %q is none of error, warn, info, debug, trace", c.Log.Level)
-	}
-	if c.Debug || c.Trace {
-		level = slog.LevelDebug
-	}
+	level.Set(l)
 	o := &slog.HandlerOptions{Level: level}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+}
+
+func logLevel(c *config.Config) (slog.Level, error) {
+	if c.Debug || c.Trace {
+		return slog.LevelDebug, nil
+	}
+	switch c.Log.Level {
+	case "", "info":
+		return slog.LevelInfo, nil
+	case "error", "fatal", "panic":
+		return slog.LevelError, nil
+	case "warn", "warning":
+		return slog.LevelWarn, nil
+	case "debug", "trace":
+		return slog.LevelDebug, nil
+	}
+	return 0, fmt.Errorf("log.level: %q is none of error, warn, info, debug, trace", c.Log.Level)
 }

@@ -1,5 +1,6 @@
-// Package config reads the daemon's configuration: TOML with the keys of buildkitd.toml. A key of buildkitd.toml that has no
-// meaning here is a warning; a key that exists in neither is an error naming the nearest that does.
+// Package config reads the daemon's configuration: TOML with the keys of buildkitd.toml. A key that is not known, or has no meaning
+// here, is ignored as by buildkitd, but not without a warning, which names the nearest key that exists: it may be a slip, or belong
+// to a newer buildkitd.
 package config
 
 import (
@@ -36,11 +37,21 @@ type Log struct {
 	Level  string `toml:"level"`
 }
 
-// GRPC is where the daemon listens ("unix:///path") and whom its sockets belong to.
+// GRPC is where the daemon listens ("unix:///path", "tcp://host:port", "fd://") and whom its sockets belong to.
 type GRPC struct {
 	Address []string `toml:"address"`
-	UID     *int     `toml:"uid"`
-	GID     *int     `toml:"gid"`
+	// DebugAddress is where profiles and metrics are served, "host:port" or "unix:///path"; empty is nowhere.
+	DebugAddress string `toml:"debugAddress"`
+	UID          *int   `toml:"uid"`
+	GID          *int   `toml:"gid"`
+	TLS          TLS    `toml:"tls"`
+}
+
+// TLS is for tcp addresses: paths of PEM files. With a CA, clients must have a certificate of it.
+type TLS struct {
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+	CA   string `toml:"ca"`
 }
 
 // DNS overrides resolv.conf in steps.
@@ -53,22 +64,6 @@ type DNS struct {
 // Workers holds the one worker there is.
 type Workers struct {
 	OCI OCI `toml:"oci"`
-}
-
-// OCI is how steps run, and how much disk may be used.
-type OCI struct {
-	Labels              map[string]string `toml:"labels"`
-	Platforms           []string          `toml:"platforms"`
-	Snapshotter         string            `toml:"snapshotter"`
-	GC                  *bool             `toml:"gc"`
-	GCKeepStorage       DiskSpace         `toml:"gckeepstorage"`
-	ReservedSpace       DiskSpace         `toml:"reservedSpace"`
-	MaxUsedSpace        DiskSpace         `toml:"maxUsedSpace"`
-	NetworkMode         string            `toml:"networkMode"`
-	Binary              string            `toml:"binary"`
-	DefaultCgroupParent string            `toml:"defaultCgroupParent"`
-	ApparmorProfile     string            `toml:"apparmor-profile"`
-	MaxParallelism      int               `toml:"max-parallelism"`
 }
 
 // Registry says how one registry host is reached.
@@ -95,6 +90,9 @@ type History struct {
 
 // System holds limits of the whole daemon.
 type System struct {
+	// PlatformsCacheMaxAge is how long it is believed what programs the host runs; negative is forever.
+	PlatformsCacheMaxAge *Duration `toml:"platformsCacheMaxAge"`
+	// MaxRegistryConcurrency is how many connections to one registry are open at a time.
 	MaxRegistryConcurrency *int `toml:"maxRegistryConcurrency"`
 }
 
@@ -161,25 +159,21 @@ func Parse(text string) (*Config, []string, error) {
 		return nil, nil, err
 	}
 	var warnings []string
-	var unknown []error
 	for _, key := range md.Undecoded() {
-		name := key.String()
 		if hasParent(md.Undecoded(), key) {
 			continue
 		}
 		if meaningless(key) {
-			warnings = append(warnings, fmt.Sprintf("configuration key %s has no meaning here and is ignored", name))
+			warnings = append(warnings, fmt.Sprintf("configuration key %s has no meaning here and is ignored", key))
 			continue
 		}
-		unknown = append(unknown, unknownKey(key))
+		warnings = append(warnings, unknownKey(key))
 	}
-	if len(unknown) > 0 {
-		return nil, nil, errors.Join(unknown...)
-	}
-	return c, warnings, c.validate()
+	return c, warnings, c.Validate()
 }
 
-func (c *Config) validate() error {
+// Validate checks values that the types alone do not. It is for who changed a configuration after it was read.
+func (c *Config) Validate() error {
 	for _, e := range c.Entitlements {
 		switch e {
 		case "network.host", "security.insecure", "device":
@@ -192,17 +186,31 @@ func (c *Config) validate() error {
 	default:
 		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)
 	}
-	switch c.Worker.OCI.NetworkMode {
-	case "", "auto", "host", "none":
-	default:
-		return fmt.Errorf("worker.oci.networkMode: %q is none of auto, host, none", c.Worker.OCI.NetworkMode)
+	if n := c.System.MaxRegistryConcurrency; n != nil && *n <= 0 {
+		return fmt.Errorf("system.maxRegistryConcurrency: %d is not greater than zero", *n)
+	}
+	if t := c.GRPC.TLS; (t.Cert == "") != (t.Key == "") || t.CA != "" && t.Cert == "" {
+		return errors.New("grpc.tls: cert and key go together, and ca goes with them")
 	}
 	for _, a := range c.GRPC.Address {
-		if !strings.HasPrefix(a, "unix://") {
-			return fmt.Errorf("grpc.address: %q: only unix:// addresses are served", a)
+		if err := checkAddress(a); err != nil {
+			return fmt.Errorf("grpc.address: %w", err)
 		}
 	}
-	return nil
+	return c.Worker.OCI.validate()
+}
+
+func checkAddress(a string) error {
+	scheme, _, ok := strings.Cut(a, "://")
+	switch {
+	case !ok:
+		return fmt.Errorf("%q says no protocol, did you mean unix://%s?", a, a)
+	case scheme == "unix", scheme == "tcp", scheme == "fd":
+		return nil
+	case scheme == "npipe":
+		return fmt.Errorf("%q: named pipes are of Windows, and this daemon is not", a)
+	}
+	return fmt.Errorf("%q: only unix://, tcp:// and fd:// addresses are served", a)
 }
 
 // hasParent tells whether a table above key is itself undecoded: it alone is reported then.

@@ -49,22 +49,29 @@ func (d *DiskSpace) UnmarshalTOML(v any) error {
 		d.Bytes = v
 		return nil
 	case string:
-		if p, ok := strings.CutSuffix(v, "%"); ok {
-			n, err := strconv.ParseInt(p, 10, 64)
-			if err != nil || n < 0 || n > 100 {
-				return fmt.Errorf("%q is no percentage from 0%% to 100%%", v)
-			}
-			d.Percent = n
-			return nil
+		n, err := ParseDiskSpace(v)
+		if err == nil {
+			*d = n
 		}
-		n, err := units.RAMInBytes(v)
-		if err != nil || n < 0 {
-			return fmt.Errorf("%q is no size: write bytes, or a form like 512MB or 10%%", v)
-		}
-		d.Bytes = n
-		return nil
+		return err
 	}
 	return fmt.Errorf("a size is a number of bytes or a string, not %T", v)
+}
+
+// ParseDiskSpace reads a number of bytes, "512MB" or "10%". Units are powers of 1024, as buildkitd reads them.
+func ParseDiskSpace(v string) (DiskSpace, error) {
+	if p, ok := strings.CutSuffix(v, "%"); ok {
+		n, err := strconv.ParseInt(p, 10, 64)
+		if err != nil || n < 0 || n > 100 {
+			return DiskSpace{}, fmt.Errorf("%q is no percentage from 0%% to 100%%", v)
+		}
+		return DiskSpace{Percent: n}, nil
+	}
+	n, err := units.RAMInBytes(v)
+	if err != nil || n < 0 {
+		return DiskSpace{}, fmt.Errorf("%q is no size: write bytes, or a form like 512MB or 10%%", v)
+	}
+	return DiskSpace{Bytes: n}, nil
 }
 
 // Of returns the size in bytes on a file system of total bytes.

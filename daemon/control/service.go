@@ -66,7 +66,7 @@ func revision() string {
 // ListWorkers describes the one worker there is.
 func (s *Service) ListWorkers(_ context.Context, r *controlapi.ListWorkersRequest) (*controlapi.ListWorkersResponse, error) {
 	w := s.engine.Worker()
-	match, err := parseFilter(r.Filter)
+	match, err := daemon.ParseFilter(r.Filter)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -77,7 +77,19 @@ func (s *Service) ListWorkers(_ context.Context, r *controlapi.ListWorkersReques
 			Labels:          w.Labels,
 			Platforms:       pb.PlatformsFromSpec(w.Platforms),
 			BuildkitVersion: s.buildkitVersion(),
+			GCPolicy:        policies(w.GCPolicy),
 		})
 	}
 	return res, nil
+}
+
+func policies(rules []daemon.GCRule) []*apitypes.GCPolicy {
+	list := make([]*apitypes.GCPolicy, 0, len(rules))
+	for _, r := range rules {
+		list = append(list, &apitypes.GCPolicy{
+			All: r.All, KeepDuration: int64(r.KeepDuration), Filters: r.Filters,
+			ReservedSpace: r.Reserved, MaxUsedSpace: r.MaxUsed, MinFreeSpace: r.MinFree,
+		})
+	}
+	return list
 }

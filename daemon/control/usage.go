@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ const wholeUsage = "slipway-whole-usage"
 
 // DiskUsage lists what is on disk.
 func (s *Service) DiskUsage(ctx context.Context, r *controlapi.DiskUsageRequest) (*controlapi.DiskUsageResponse, error) {
-	match, err := parseFilter(r.Filter)
+	match, err := daemon.ParseUsageFilter(r.Filter)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -39,7 +38,7 @@ func (s *Service) DiskUsage(ctx context.Context, r *controlapi.DiskUsageRequest)
 		if r.AgeLimit > 0 && time.Since(u.LastUsedAt) < time.Duration(r.AgeLimit) {
 			continue
 		}
-		if match(usageAdaptor(u)) {
+		if match(u) {
 			res.Record = append(res.Record, usageRecord(u))
 		}
 	}
@@ -48,7 +47,7 @@ func (s *Service) DiskUsage(ctx context.Context, r *controlapi.DiskUsageRequest)
 
 // Prune removes what nobody uses, sending a record of each as it goes.
 func (s *Service) Prune(r *controlapi.PruneRequest, stream controlapi.Control_PruneServer) error {
-	match, err := parseFilter(r.Filter)
+	match, err := daemon.ParseUsageFilter(r.Filter)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -56,7 +55,7 @@ func (s *Service) Prune(r *controlapi.PruneRequest, stream controlapi.Control_Pr
 	defer cancel()
 	var sendErr error
 	err = s.engine.Prune(ctx, layers.PruneOptions{
-		Filter:       func(u layers.Usage) bool { return match(usageAdaptor(u)) },
+		Filter:       match,
 		KeepDuration: time.Duration(r.KeepDuration),
 		MaxUsed:      r.MaxUsedSpace,
 		Reserved:     r.ReservedSpace,
@@ -85,56 +84,6 @@ func usageRecord(u layers.Usage) *controlapi.UsageRecord {
 		CreatedAt: timestamppb.New(u.CreatedAt), LastUsedAt: timestamppb.New(u.LastUsedAt),
 	}
 }
-
-// parseFilter reads containerd filters; any of them may match, and none at all matches everything.
-func parseFilter(list []string) (func(filters.Adaptor) bool, error) {
-	var given []string
-	for _, f := range list {
-		if strings.TrimSpace(f) != "" {
-			given = append(given, f)
-		}
-	}
-	if len(given) == 0 {
-		return func(filters.Adaptor) bool { return true }, nil
-	}
-	f, err := filters.ParseAll(given...)
-	if err != nil {
-		return nil, err
-	}
-	return f.Match, nil
-}
-
-func usageAdaptor(u layers.Usage) filters.Adaptor {
-	return filters.AdapterFunc(func(path []string) (string, bool) {
-		if len(path) == 0 {
-			return "", false
-		}
-		switch path[0] {
-		case "id":
-			return u.ID, u.ID != ""
-		case "parents":
-			return strings.Join(u.Parents, ";"), len(u.Parents) > 0
-		case "description":
-			return u.Description, u.Description != ""
-		case "inuse":
-			return flag(u.InUse)
-		case "mutable":
-			return flag(u.Mutable)
-		case "immutable":
-			return flag(!u.Mutable)
-		case "shared":
-			return flag(u.Shared)
-		case "private":
-			return flag(!u.Shared)
-		case "type":
-			return string(u.Use), u.Use != ""
-		}
-		return "", false
-	})
-}
-
-// flag is how filters see a boolean: present or absent.
-func flag(b bool) (string, bool) { return strconv.FormatBool(b), b }
 
 func workerAdaptor(w daemon.Worker) filters.Adaptor {
 	return filters.AdapterFunc(func(path []string) (string, bool) {

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,10 +21,11 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("socket %s is in use: another daemon answers there", e.Path)
 }
 
-// Options says whom a socket belongs to and who may connect.
+// Options says whom a unix socket belongs to and who may connect, and how tcp connections are secured.
 type Options struct {
 	UID, GID *int
 	Mode     os.FileMode // 0 is 0660
+	TLS      *tls.Config // nil is none
 }
 
 // Unix listens at "unix:///path" or a plain path. A socket file that nobody answers on is what a killed daemon left, and is

@@ -71,6 +71,7 @@ func (r *Runc) NewContainer(ctx context.Context, spec ContainerSpec, svc Service
 		return nil, err
 	}
 	s.open = true
+	s.foreign() // whoever looks around sees for himself what does not run
 	c := &Container{s: s, order: s.asWritten(), gone: make(chan struct{})}
 	// What serves the container, such as ssh agents, lives as long as it does, and not as long as the call that made it.
 	c.life, c.end = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -155,12 +156,28 @@ func (c *Container) startFirst(ctx context.Context, spec ProcessSpec, secret *se
 		return nil, err
 	}
 	s.spec, s.values.env, s.io = step, secret.env, o
-	group, err := s.describe(ctx)
+	described, err := s.describe()
 	if err != nil {
 		return nil, err
 	}
+	disconnect, err := s.connect(ctx, described)
+	if err != nil {
+		return nil, err
+	}
+	disconnect = sync.OnceFunc(disconnect)
+	if err := s.writeBundle(ctx, described); err != nil {
+		disconnect()
+		return nil, err
+	}
 	run := &process{rt: s.rt, id: s.id, bundle: s.bundle, args: spec.Args, log: s.r.log}
-	return c.launch(ctx, run, o, func(ctx context.Context) { s.remove(ctx, group, true) })
+	p, err := c.launch(ctx, run, o, func(ctx context.Context) {
+		s.remove(ctx, described.cgroup, true)
+		disconnect()
+	})
+	if err != nil {
+		disconnect() // nothing was launched, or all is gone
+	}
+	return p, err
 }
 
 // join starts a further process.

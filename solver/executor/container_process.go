@@ -90,6 +90,7 @@ func (c *Container) describe(ctx context.Context, spec ProcessSpec, secret *secr
 	if like.user, err = lookupUser(s.view, step.User); err != nil {
 		return nil, err
 	}
+	s.emulated(&like)
 	like.env = s.environment(step.Env, secret.env, like.user, tty)
 	whole, err := like.ociSpec(ctx)
 	if err != nil {

@@ -17,7 +17,8 @@
 //  3. volumes are opened in the order of their keys, and a locked one is waited for;
 //  4. stacks are composed, stubs made, sockets opened;
 //  5. an execution slot is taken;
-//  6. the process runs.
+//  6. a network is taken, or made;
+//  7. the process runs.
 //
 // No step can wait for itself or in a circle: who waits for a volume holds only volumes with smaller keys, and no slot; who
 // waits for a slot waits for processes, which wait for nothing of ours.

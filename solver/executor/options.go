@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/slipwaybuild/slipway/solver/executor/network"
 	"github.com/slipwaybuild/slipway/solver/layers"
 )
 
@@ -20,10 +21,9 @@ type Options struct {
 	Binary string
 	// MaxParallelism is how many processes may run at once; 0 is no limit.
 	MaxParallelism int
-	// NetworkMode is what [NetworkDefault] means: "host", "none", or "" and "auto" for the best there is, which is the host's
-	// network as long as nothing can make another: a network with nothing but loopback would be of no use to a build.
-	NetworkMode string
-	DNS         DNS
+	// Network is what [NetworkDefault] means; nil is the host's network. The caller closes it after the last step.
+	Network *network.Network
+	DNS     DNS
 	// CgroupParent is the cgroup that all steps are put below; empty is "/slipway".
 	CgroupParent string
 	// ApparmorProfile confines steps that are not insecure; empty is none.
@@ -34,6 +34,8 @@ type Options struct {
 	Rootless bool
 	// KeepFailed makes an [ExitError] carry what the step left behind.
 	KeepFailed bool
+	// Platforms says what programs the host runs; nil leaves it to the kernel.
+	Platforms Platforms
 	// Logger takes what the executor has to say; nil is silence.
 	Logger *slog.Logger
 }
@@ -53,11 +55,6 @@ var _ Executor = (*Runc)(nil)
 func New(o Options) (*Runc, error) {
 	if o.Store == nil || o.Root == "" {
 		return nil, errors.New("executor: a store and a root are needed")
-	}
-	switch o.NetworkMode {
-	case "", "auto", "host", "none":
-	default:
-		return nil, fmt.Errorf("executor: network mode %q is not supported (use auto, host or none)", o.NetworkMode)
 	}
 	log := o.Logger
 	if log == nil {

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prepare composes what the step will see and writes its bundle. It returns the path of its cgroup, empty for none.
-func (s *step) prepare(ctx context.Context) (group string, err error) {
+// prepare composes what the step will see. What it returns wants only a network to be run.
+func (s *step) prepare(ctx context.Context) (*container, error) {
 	if err := s.compose(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
-	return s.describe(ctx)
+	return s.describe()
 }
 
 // compose makes the bundle's directory and gives every mount something to show.
@@ -32,8 +32,8 @@ func (s *step) compose(ctx context.Context) error {
 	return s.fill(ctx)
 }
 
-// describe writes the bundle's config. It may be called again if the process could not be started.
-func (s *step) describe(ctx context.Context) (group string, err error) {
+// describe lays the mounts. It may be called again if the process could not be started.
+func (s *step) describe() (*container, error) {
 	c := &container{
 		id: s.id, rootfs: s.mounts[0].host, readOnly: s.mounts[0].ReadOnly, spec: &s.spec,
 		tty: s.io.Tty, ownNet: s.ownNetwork(), cgroupV2: s.r.cgroups.v2,
@@ -42,26 +42,16 @@ func (s *step) describe(ctx context.Context) (group string, err error) {
 	if s.r.cgroups.unavailable == nil {
 		c.cgroup = cgroupPath(s.r.o.CgroupParent, s.spec.CgroupParent, s.id)
 		if err := os.WriteFile(filepath.Join(s.dir, cgroupFile), []byte(c.cgroup), 0o600); err != nil {
-			return "", fmt.Errorf("make bundle: %w", err)
+			return nil, fmt.Errorf("make bundle: %w", err)
 		}
 	}
 	if err := s.lay(c); err != nil {
-		return "", err
+		return nil, err
 	}
+	s.emulated(c)
 	c.env = s.environment(s.spec.Env, s.values.env, c.user, s.io.Tty)
 	s.laid = c
-	spec, err := c.ociSpec(ctx)
-	if err != nil {
-		return "", err
-	}
-	return c.cgroup, writeConfig(s.bundle, spec)
-}
-
-func (s *step) ownNetwork() bool {
-	if s.spec.Network == NetworkDefault {
-		return s.r.o.NetworkMode == "none"
-	}
-	return s.spec.Network == NetworkNone
+	return c, nil
 }
 
 // fill gives every mount something to show.

@@ -28,7 +28,11 @@ func (r *Runc) Run(ctx context.Context, spec Spec, svc Services, io IO, _ progre
 	if err != nil {
 		return nil, err
 	}
+	unsupported := s.foreign()
 	out, err := s.run(ctx)
+	if ctx.Err() == nil {
+		err = r.blame(err, unsupported)
+	}
 	if end := s.release(); end != nil {
 		r.log.ErrorContext(ctx, "step did not clean up", "id", s.id, "step", spec.ID, "error", end)
 		if err == nil {
@@ -65,6 +69,8 @@ type step struct {
 	values *secrets
 	vault  *vault
 	agents []*agent
+	// emulator is a program of the host that runs the step's; empty unless it has to be run by hand.
+	emulator string
 	// bundle is the directory the runtime reads: dir, or one in the vault when secrets are in it.
 	dir, bundle string
 	// open says that processes are asked for later, any of which may have secrets.
@@ -112,14 +118,14 @@ func (s *step) run(ctx context.Context) (*Outcome, error) {
 	if err := openVolumes(ctx, s.r.o.Store, s.mounts); err != nil {
 		return nil, err
 	}
-	group, err := s.prepare(ctx)
+	c, err := s.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.takeSlot(ctx); err != nil {
 		return nil, err
 	}
-	failure, err := s.execute(ctx, group)
+	failure, err := s.execute(ctx, c)
 	s.freeSlot()
 	if err != nil {
 		return nil, err
@@ -156,11 +162,33 @@ func (s *step) freeSlot() {
 	}
 }
 
-// execute runs the process. failure is its own; err is anything else.
-func (s *step) execute(ctx context.Context, group string) (failure *ExitError, err error) {
+// execute connects the step, writes its bundle and runs it. failure is the step's own; err is anything else.
+func (s *step) execute(ctx context.Context, c *container) (failure *ExitError, err error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	disconnect, err := s.connect(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, disconnect()) }()
+	if err := s.writeBundle(ctx, c); err != nil {
+		return nil, err
+	}
+	return s.runProcess(ctx, c.cgroup)
+}
+
+// writeBundle writes what the runtime reads.
+func (s *step) writeBundle(ctx context.Context, c *container) error {
+	spec, err := c.ociSpec(ctx)
+	if err != nil {
+		return err
+	}
+	return writeConfig(s.bundle, spec)
+}
+
+// runProcess runs the process and sees that all of it is gone.
+func (s *step) runProcess(ctx context.Context, group string) (failure *ExitError, err error) {
 	p := &process{rt: s.rt, id: s.id, bundle: s.bundle, args: s.spec.Args, io: s.io, log: s.r.log}
 	// Only limits make a cgroup run out of memory.
 	p.keep = s.spec.Resources.Memory > 0 || s.spec.CgroupParent != "" || s.r.o.CgroupParent != ""

@@ -29,6 +29,7 @@ type container struct {
 	tty      bool
 	size     Size
 	ownNet   bool
+	netns    string        // path of the network namespace; empty has the runtime make one, if ownNet
 	mounts   []specs.Mount // after those of the runtime
 	cgroup   string        // empty: none
 	cgroupV2 bool
@@ -84,7 +85,7 @@ func (c *container) namespaces() []specs.LinuxNamespace {
 		{Type: specs.MountNamespace},
 	}
 	if c.ownNet {
-		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: c.netns})
 	}
 	if c.cgroupV2 {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})

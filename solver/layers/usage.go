@@ -53,6 +53,13 @@ func (s *Store) Usage(ctx context.Context) ([]Usage, error) {
 	return all, nil
 }
 
+// Used is what layers and volumes take on disk, in bytes, and the ceiling on it; 0 is none. Volumes count as they were measured last.
+func (s *Store) Used() (used, limit int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used, s.o.Limit
+}
+
 // folded says of a blob that it is listed with the directory layer that was packed into it.
 func (l *layer) folded() bool { return l.Derived && len(l.aliases) > 0 }
 

@@ -79,7 +79,7 @@ func (r *Registry) newEndpoint(k endpointKey) (*endpoint, error) {
 	foreign := strict.Clone()
 	foreign.Certificates = nil
 
-	ownT, foreignT := newTransport(own), newTransport(foreign)
+	ownT, foreignT := newTransport(own, r.connections), newTransport(foreign, r.connections)
 	e.transports = []*http.Transport{ownT, foreignT}
 	var rt http.RoundTripper = &split{host: e.host, own: ownT, foreign: foreignT}
 	if e.either {

@@ -43,6 +43,8 @@ type Options struct {
 	Backoff time.Duration
 	// Idle is how long a download may bring nothing before it is taken up on another connection. 0 is a minute.
 	Idle time.Duration
+	// MaxConnections is how many connections to one host are open at a time; 0 is no limit.
+	MaxConnections int
 	// Logger takes what is retried or fallen back from; nil is silence.
 	Logger *slog.Logger
 }
@@ -59,6 +61,8 @@ type Registry struct {
 	tokens  *tokenCache
 	backoff time.Duration
 	idle    time.Duration
+	// connections to one host, at most; 0 is no limit.
+	connections int
 
 	mu         sync.Mutex // guards what follows
 	endpoints  map[endpointKey]*endpoint
@@ -68,16 +72,17 @@ type Registry struct {
 // New returns a registry client. It reads the certificates that the hosts name and opens no connection.
 func New(o Options) (*Registry, error) {
 	r := &Registry{
-		hosts:      o.Hosts,
-		userAgent:  cmp.Or(o.UserAgent, "slipway"),
-		log:        o.Logger,
-		quiet:      &containerdlog.Entry{Logger: mute(containerdlog.L.Logger)},
-		salt:       make([]byte, 32),
-		tokens:     newTokenCache(),
-		backoff:    cmp.Or(o.Backoff, 200*time.Millisecond),
-		idle:       cmp.Or(o.Idle, time.Minute),
-		endpoints:  map[endpointKey]*endpoint{},
-		challenges: map[string]challenge{},
+		hosts:       o.Hosts,
+		connections: o.MaxConnections,
+		userAgent:   cmp.Or(o.UserAgent, "slipway"),
+		log:         o.Logger,
+		quiet:       &containerdlog.Entry{Logger: mute(containerdlog.L.Logger)},
+		salt:        make([]byte, 32),
+		tokens:      newTokenCache(),
+		backoff:     cmp.Or(o.Backoff, 200*time.Millisecond),
+		idle:        cmp.Or(o.Idle, time.Minute),
+		endpoints:   map[endpointKey]*endpoint{},
+		challenges:  map[string]challenge{},
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

@@ -15,7 +15,8 @@ import (
 // maxTokenResponse bounds what a token server may answer, in bytes.
 const maxTokenResponse = 1 << 20
 
-func newTransport(t *tls.Config) *http.Transport {
+// newTransport has at most connections to one host; 0 is no limit.
+func newTransport(t *tls.Config, connections int) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -24,6 +25,7 @@ func newTransport(t *tls.Config) *http.Transport {
 		ResponseHeaderTimeout: 60 * time.Second,
 		ExpectContinueTimeout: 5 * time.Second,
 		MaxIdleConnsPerHost:   8,
+		MaxConnsPerHost:       connections,
 		IdleConnTimeout:       30 * time.Second,
 		ForceAttemptHTTP2:     true,
 	}
