@@ -18,10 +18,11 @@ func (s *step) ownNetwork() bool {
 	return s.r.o.Network != nil && s.r.o.Network.Mode() != network.Host
 }
 
-// connect gives a step of the default network its namespace, where there are such. What it returns gives it back.
-func (s *step) connect(ctx context.Context, c *container) (disconnect func() error, err error) {
+// connect gives a step of the default network its namespace, where there are such. What it returns gives it back; that this fails is
+// no fault of the step.
+func (s *step) connect(ctx context.Context, c *container) (disconnect func(), err error) {
 	if s.spec.Network != NetworkDefault || s.r.o.Network == nil || !s.r.o.Network.Own() {
-		return func() error { return nil }, nil
+		return func() {}, nil
 	}
 	ns, err := s.r.o.Network.Take(ctx)
 	if err != nil {
@@ -30,10 +31,9 @@ func (s *step) connect(ctx context.Context, c *container) (disconnect func() err
 	c.netns = ns.Path()
 	// An insecure step may have changed addresses, routes and filters.
 	same := s.spec.Security == SecuritySandbox
-	return func() error {
+	return func() {
 		if err := ns.Release(same); err != nil {
-			return fmt.Errorf("network of step: %w", err)
+			s.r.log.ErrorContext(ctx, "network of step", "id", s.id, "error", err)
 		}
-		return nil
 	}, nil
 }

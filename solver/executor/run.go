@@ -171,7 +171,7 @@ func (s *step) execute(ctx context.Context, c *container) (failure *ExitError, e
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, disconnect()) }()
+	defer disconnect()
 	if err := s.writeBundle(ctx, c); err != nil {
 		return nil, err
 	}

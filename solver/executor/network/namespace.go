@@ -26,6 +26,8 @@ type Namespace struct {
 	n    *Network
 	id   string
 	path string
+	// given are the addresses the plugins gave.
+	given addresses
 }
 
 // Path is the file that is the namespace, as OCI runtimes take it.
@@ -38,6 +40,11 @@ func (ns *Namespace) Release(same bool) error {
 	ns.n.mu.Unlock()
 	if same && ns.n.keep(ns) {
 		return nil
+	}
+	if !same {
+		if err := ns.restore(); err != nil {
+			ns.n.log.Warn("undo what a step did to its network", "id", ns.id, "error", err)
+		}
 	}
 	return ns.destroy()
 }
@@ -56,6 +63,9 @@ func (n *Network) make(ctx context.Context) (*Namespace, error) {
 	defer cancel()
 	if _, err := n.cni.Setup(ctx, id, ns.path); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect network namespace: %w", err), ns.destroy())
+	}
+	if err := ns.remember(); err != nil {
+		return nil, errors.Join(err, ns.destroy())
 	}
 	return ns, nil
 }

@@ -142,6 +142,9 @@ func TestBridge(t *testing.T) {
 	if _, err := os.Stat(again.Path()); err == nil {
 		t.Error("a namespace that a step changed was kept")
 	}
+	// What a step does to its addresses does not keep rules from being removed.
+	in(t, b, "ip", "addr", "add", "10.99.99.99/32", "dev", "eth0")
+	in(t, b, "sh", "-c", "ip addr del $(ip -o -4 addr show eth0 | awk '/10.213/{print $4}') dev eth0")
 	if err := b.Release(false); err != nil {
 		t.Error(err)
 	}
