@@ -32,14 +32,14 @@ type Numbers interface {
 // Handler serves all of it.
 func Handler(n Numbers) http.Handler {
 	m := http.NewServeMux()
-	m.Handle("GET /debug/vars", expvar.Handler())
-	m.HandleFunc("GET /debug/pprof/", pprof.Index)
-	m.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	m.Handle("/debug/vars", expvar.Handler())
+	m.HandleFunc("/debug/pprof/", pprof.Index)
+	m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	m.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	m.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	m.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	m.HandleFunc("/debug/gc", func(http.ResponseWriter, *http.Request) { runtime.GC() })
-	m.Handle("GET /metrics", promhttp.HandlerFor(registry(n), promhttp.HandlerOpts{}))
+	m.Handle("/metrics", promhttp.HandlerFor(registry(n), promhttp.HandlerOpts{}))
 	return m
 }
 
@@ -70,7 +70,7 @@ const headerTime = 30 * time.Second
 type Server struct {
 	server http.Server
 	done   chan error
-	n      int // of listeners
+	addrs  []string
 }
 
 // Serve listens at "host:port", "tcp://host:port" or "unix:///path" and serves until it is closed.
@@ -82,17 +82,21 @@ func Serve(ctx context.Context, addr string, h http.Handler) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("debug address: %w", err)
 	}
-	s := &Server{server: http.Server{Handler: h, ReadHeaderTimeout: headerTime}, done: make(chan error, len(list)), n: len(list)}
+	s := &Server{server: http.Server{Handler: h, ReadHeaderTimeout: headerTime}, done: make(chan error, len(list))}
 	for _, l := range list {
+		s.addrs = append(s.addrs, l.Addr().String())
 		go func() { s.done <- s.server.Serve(l) }()
 	}
 	return s, nil
 }
 
+// Addrs are the addresses it serves, one for each socket.
+func (s *Server) Addrs() []string { return s.addrs }
+
 // Close ends it, with whatever is being read.
 func (s *Server) Close() error {
 	err := s.server.Close()
-	for range s.n {
+	for range s.addrs {
 		if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
 			err = errors.Join(err, served)
 		}
