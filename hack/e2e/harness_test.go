@@ -57,8 +57,10 @@ type daemon struct {
 	root   string
 	args   []string
 	env    []string
-	cmd    *exec.Cmd
-	log    *os.File
+	// program is what is started; empty is slipwayd.
+	program string
+	cmd     *exec.Cmd
+	log     *os.File
 }
 
 // startDaemon starts a daemon that is ended, and found to have left nothing behind, when the test is.
@@ -98,7 +100,11 @@ func (d *daemon) start() {
 		d.t.Fatal(err)
 	}
 	d.log = log
-	d.cmd = exec.Command(filepath.Join(binaries, "slipwayd"), append([]string{"--addr", "unix://" + d.socket, "--root", d.root}, d.args...)...)
+	program := d.program
+	if program == "" {
+		program = filepath.Join(binaries, "slipwayd")
+	}
+	d.cmd = exec.Command(program, append([]string{"--addr", "unix://" + d.socket, "--root", d.root}, d.args...)...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if d.env != nil {
 		d.cmd.Env = d.env

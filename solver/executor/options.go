@@ -77,7 +77,7 @@ func New(o Options) (*Runc, error) {
 	if r.cgroups.unavailable != nil {
 		log.Warn("steps run without control groups", "reason", r.cgroups.unavailable)
 	}
-	r.finder = finder{binary: o.Binary, state: r.stateDir(), temp: r.tempDir(), noCgroups: r.cgroups.unavailable != nil}
+	r.finder = finder{binary: o.Binary, state: r.stateDir(), temp: r.tempDir(), noCgroups: r.cgroups.unavailable != nil, rootless: o.Rootless}
 	if o.MaxParallelism > 0 {
 		r.slots = make(chan struct{}, o.MaxParallelism)
 	}

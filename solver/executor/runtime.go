@@ -28,6 +28,8 @@ type runtime struct {
 	state string
 	// noCgroups says that it must do without cgroups.
 	noCgroups bool
+	// rootless says that the daemon is root of a user namespace only.
+	rootless bool
 }
 
 // finder looks for a runtime until it has found one: someone may install it while the daemon runs.
@@ -36,7 +38,7 @@ type finder struct {
 	state  string // directory for containers
 	temp   string // directory for probes
 
-	noCgroups bool
+	noCgroups, rootless bool
 
 	mu    sync.Mutex // guards found, and lets only one look
 	found *runtime
@@ -59,7 +61,7 @@ func (f *finder) find(ctx context.Context) (*runtime, error) {
 			tried = append(tried, name+" is not installed")
 			continue
 		}
-		rt := &runtime{path: p, state: f.state, noCgroups: f.noCgroups}
+		rt := &runtime{path: p, state: f.state, noCgroups: f.noCgroups, rootless: f.rootless}
 		if err := rt.probe(ctx, f.temp); err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
@@ -104,9 +106,10 @@ func (rt *runtime) probe(ctx context.Context, temp string) error {
 		return err
 	}
 	c := container{
-		id:     filepath.Base(bundle),
-		rootfs: "rootfs",
-		spec:   &Spec{Args: []string{probeProgram}, Cwd: "/", Hostname: DefaultHostname},
+		id:       filepath.Base(bundle),
+		rootfs:   "rootfs",
+		spec:     &Spec{Args: []string{probeProgram}, Cwd: "/", Hostname: DefaultHostname},
+		rootless: rt.rootless,
 	}
 	if !rt.noCgroups {
 		c.cgroup = cgroupPath("", "", c.id)

@@ -208,6 +208,8 @@ func withoutPrivileges(s *specs.Spec) {
 	s.Linux.Resources = nil
 	s.Process.OOMScoreAdj = nil
 	for i, m := range s.Mounts {
+		// The group of terminals has no number in a namespace that maps only some.
+		s.Mounts[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return strings.HasPrefix(o, "gid=") })
 		if m.Destination == "/sys" && !slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace }) {
 			// sysfs cannot be mounted anew in a network namespace that is not ours.
 			s.Mounts[i] = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}

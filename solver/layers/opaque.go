@@ -6,12 +6,26 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/slipwaybuild/slipway/solver/layers/blob"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 	"golang.org/x/sys/unix"
 )
 
 // opaqueXattr is overlayfs's mark on a directory that hides what lies below.
-const opaqueXattr = "trusted.overlay.opaque"
+func (s *Store) opaqueXattr() string {
+	if s.caps.Userxattr {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
+
+// dirTree reads the directory of a layer with the marks that overlays leave here.
+func (s *Store) dirTree(path string) fstree.Tree {
+	if s.caps.Userxattr {
+		return blob.DirTreeUserxattr(path)
+	}
+	return blob.DirTree(path)
+}
 
 // clearOpaque takes the mark off directories of an upper that hide nothing. Overlayfs puts it on every directory that a step
 // makes, to spare itself look-ups; in a layer it would be a statement about other layers: merged over them, the directory would
@@ -21,6 +35,7 @@ func (s *Store) clearOpaque(ctx context.Context, u *Upper, dirs []string) error 
 		return nil
 	}
 	var below fstree.Tree
+	opaqueXattr := s.opaqueXattr()
 	for _, dir := range dirs {
 		path := filepath.Join(u.fs(), dir)
 		var value [1]byte

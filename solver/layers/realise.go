@@ -46,7 +46,7 @@ func (s *Store) probe(ctx context.Context) error {
 	}
 	s.caps, s.erofs = caps, caps.Erofs == nil && s.o.Realisation != Unpacked
 	s.log.Info("layer store is open", "root", s.o.Root, "realisation", s.Realisation(), "erofs", reason(caps.Erofs),
-		"legacyMount", caps.Legacy, "index", caps.Index, "volatile", caps.Volatile)
+		"legacyMount", caps.Legacy, "index", caps.Index, "volatile", caps.Volatile, "userxattr", caps.Userxattr)
 	return nil
 }
 
@@ -114,7 +114,7 @@ func (s *Store) spread(ctx context.Context, id ID) error {
 	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
-	size, err := unpackTo(ctx, tree, tmp)
+	size, err := s.unpackTo(ctx, tree, tmp)
 	if err == nil {
 		err = res.grow(ctx, max(0, size-guess))
 	}
@@ -137,8 +137,8 @@ func (s *Store) spread(ctx context.Context, id ID) error {
 	return nil
 }
 
-func unpackTo(ctx context.Context, tree fstree.Tree, dir string) (int64, error) {
-	if err := blob.Unpack(ctx, tree, dir, blob.UnpackOptions{}); err != nil {
+func (s *Store) unpackTo(ctx context.Context, tree fstree.Tree, dir string) (int64, error) {
+	if err := blob.Unpack(ctx, tree, dir, blob.UnpackOptions{Userxattr: s.caps.Userxattr}); err != nil {
 		return 0, err
 	}
 	return diskUsage(dir)

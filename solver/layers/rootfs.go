@@ -151,7 +151,7 @@ func (m *Rootfs) mount(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := compose.Overlay{Index: m.s.caps.Index, Legacy: m.s.caps.Legacy}
+	o := compose.Overlay{Index: m.s.caps.Index, Legacy: m.s.caps.Legacy, Userxattr: m.s.caps.Userxattr}
 	if o.Lowers, err = m.lowers(ctx, stack); err != nil {
 		return err
 	}

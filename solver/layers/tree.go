@@ -90,7 +90,7 @@ func (s *Store) LayerTree(ctx context.Context, r *Ref, i int) (fstree.Tree, erro
 	case !local:
 		return nil, fmt.Errorf("read layer %s: %w", l.ID, ErrNotLocal)
 	case dir:
-		t = blob.DirTree(s.at.dir(l.ID))
+		t = s.dirTree(s.at.dir(l.ID))
 		if root != nil {
 			t = impliedRoot{t}
 		}

@@ -24,6 +24,8 @@ type Overlay struct {
 	Volatile bool
 	// Legacy uses mount(2), for kernels whose overlayfs takes no descriptors. Lowers cannot be detached mounts then.
 	Legacy bool
+	// Userxattr keeps the kernel's marks in attributes that need no privilege: in a user namespace there is no other way.
+	Userxattr bool
 }
 
 // Mount mounts o at target.
@@ -87,10 +89,15 @@ func (o Overlay) detached() (int, error) {
 // options are those both ways of mounting share. Redirects and metadata-only copies would make an upper that means nothing
 // without the layers it was made on.
 func (o Overlay) options() []string {
-	opts := []string{"redirect_dir=off", "metacopy=off", "index=off"}
-	if o.Index {
-		opts[2] = "index=on"
+	opts := []string{"redirect_dir=off", "metacopy=off"}
+	if o.Userxattr {
+		opts = []string{"userxattr"} // which rules the others out, and refuses to be told so
 	}
+	index := "index=off"
+	if o.Index {
+		index = "index=on"
+	}
+	opts = append(opts, index)
 	if o.Volatile && o.Upper != "" {
 		opts = append(opts, "volatile")
 	}

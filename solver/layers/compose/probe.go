@@ -19,6 +19,8 @@ type Caps struct {
 	Legacy bool
 	// Index and Volatile say that overlays take these options.
 	Index, Volatile bool
+	// Userxattr says that overlays are possible only with marks that need no privilege.
+	Userxattr bool
 }
 
 // errOldKernel keeps the trial mount from kernels on which it would be dangerous: before 6.13 a file-backed image with blocks
@@ -30,15 +32,11 @@ var errOldKernel = errors.New("detached mounts as overlay lowers need kernel 6.1
 func Probe(dir string, images [2]string) (Caps, error) {
 	var caps Caps
 	p := prober{dir: dir}
-	if err := p.overlay(Overlay{}); err != nil {
-		legacyErr := p.overlay(Overlay{Legacy: true})
-		if legacyErr != nil {
-			return caps, fmt.Errorf("overlay mounts do not work here: %w", errors.Join(err, legacyErr))
-		}
-		caps.Legacy = true
+	if err := p.plain(&caps); err != nil {
+		return caps, fmt.Errorf("overlay mounts do not work here: %w", err)
 	}
-	caps.Index = p.overlay(Overlay{Legacy: caps.Legacy, Index: true}) == nil
-	caps.Volatile = p.overlay(Overlay{Legacy: caps.Legacy, Volatile: true}) == nil
+	caps.Index = p.overlay(Overlay{Legacy: caps.Legacy, Userxattr: caps.Userxattr, Index: true}) == nil
+	caps.Volatile = p.overlay(Overlay{Legacy: caps.Legacy, Userxattr: caps.Userxattr, Volatile: true}) == nil
 	switch {
 	case caps.Legacy || !kernelAtLeast(6, 15):
 		caps.Erofs = errOldKernel
@@ -46,6 +44,20 @@ func Probe(dir string, images [2]string) (Caps, error) {
 		caps.Erofs = p.erofs(images)
 	}
 	return caps, nil
+}
+
+// plain finds a way to mount an overlay at all.
+func (p *prober) plain(caps *Caps) error {
+	var errs []error
+	for _, way := range []Caps{{}, {Legacy: true}, {Userxattr: true}} {
+		err := p.overlay(Overlay{Legacy: way.Legacy, Userxattr: way.Userxattr})
+		if err == nil {
+			caps.Legacy, caps.Userxattr = way.Legacy, way.Userxattr
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 type prober struct {
