@@ -113,22 +113,24 @@ func choose(o Options) (Mode, error) {
 	return Host, nil
 }
 
-// try makes a namespace for the first step.
+// try makes a namespace for the first step. It does so alone: the first one makes the bridge, and what the CNI library sets up when it
+// is first used.
 func (n *Network) try(ctx context.Context) error {
 	existed := true
 	if n.mode == Bridge {
 		existed = bridgeExists(n.o.bridge())
 	}
-	ns, err := n.Take(ctx)
+	ns, err := n.make(ctx)
 	if err != nil {
 		return err
 	}
 	if !existed {
 		if err := markBridge(n.o.bridge()); err != nil {
-			return errors.Join(err, ns.Release(false))
+			return errors.Join(err, ns.destroy())
 		}
 	}
-	return ns.Release(true)
+	n.keep(ns) // nobody else is here yet: there is room
+	return nil
 }
 
 // Mode is what auto became: never Auto or "".
