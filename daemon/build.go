@@ -54,21 +54,24 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
+	imports, err := requestedImports(r)
+	if err != nil {
+		return nil, err
+	}
+	caches, err := e.newCacheExports(ctx, e.sessions.Group(r.Sessions...), r)
+	if err != nil {
+		return nil, err
+	}
 	b, err := e.newBuild(r, record, entitlements)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if closeErr := b.close(); closeErr != nil {
-			e.log.Warn("close build", "ref", r.Ref, "error", closeErr)
-		}
-		e.settle()
-	}()
+	defer func() { e.finish(b) }()
 	if r.Driven {
 		b.drive(ctx, r)
 	}
-	b.tellImports(ctx, r)
-	return b.run(ctx, r, exporters)
+	b.ImportCaches(imports)
+	return b.run(ctx, r, exporters, caches)
 }
 
 // grant checks that the daemon allows what the client allows.
@@ -114,7 +117,9 @@ type build struct {
 	policySession bool
 	refs          references
 	answers       source.Answers
-	gateway       *Gateway // nil unless the client drives the build
+	imports       cacheImports
+	after         func(context.Context) error // what the answer does not wait for; nil if there is nothing
+	gateway       *Gateway                    // nil unless the client drives the build
 
 	containers containers
 	leftovers  leftovers
@@ -129,7 +134,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, entitlements []strin
 	if b.guard, err = b.newGuard(r); err != nil {
 		return nil, err
 	}
-	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Sink: record})
+	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: record})
 	b.loader = e.factory.NewLoader(ops.LoadOptions{
 		Entitlements: entitlements, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
 	})
@@ -138,10 +143,12 @@ func (e *Engine) newBuild(r Request, record *history.Build, entitlements []strin
 
 // close gives back what the build holds. What other builds wait for goes on.
 func (b *build) close() error {
-	return errors.Join(b.undrive(), b.containers.release(), b.leftovers.release(), b.refs.release(), b.solver.Close(), b.answers.Close())
+	err := errors.Join(b.undrive(), b.containers.release(), b.leftovers.release(), b.refs.release(), b.solver.Close(), b.answers.Close())
+	b.imports.close()
+	return err
 }
 
-func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporter) (*Response, error) {
+func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporter, caches cacheExports) (*Response, error) {
 	res, err := b.solve(ctx, r)
 	if err != nil {
 		return nil, err
@@ -149,25 +156,9 @@ func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporte
 	if r.FrontendAttrs["requestid"] != "" {
 		return &Response{Exporter: subrequestAnswer(res)}, nil
 	}
-	in, err := b.exportInput(ctx, r, res)
+	answer, err := b.outputAll(ctx, r, res, exporters, caches)
 	if err != nil {
 		return nil, err
-	}
-	if r.AskExporters {
-		more, err := b.askExporters(ctx, len(exporters), res.Metadata, in)
-		if err != nil {
-			return nil, err
-		}
-		exporters = append(exporters, more...)
-	}
-	answer, err := b.export(ctx, exporters, in)
-	if err != nil {
-		return nil, err
-	}
-	if r.AskExporters {
-		if err := b.tellExporters(ctx, answer); err != nil {
-			return nil, err
-		}
 	}
 	return &Response{Exporter: answer}, nil
 }

@@ -82,12 +82,15 @@ type Engine struct {
 	exporters *exporter.Registry
 	history   *history.Store
 	spans     *traces.Recorder // nil: builds have no traces
+	caches    *caches
 	gateways  *gateways
 
 	good, failed atomic.Int64 // builds that ended
 
-	settling sync.WaitGroup // one for every settle under way
-	closers  []closer       // in the order things were opened
+	settling sync.WaitGroup // one for every settle and finish under way
+	life     context.Context
+	end      context.CancelFunc // of life, when the engine is closed
+	closers  []closer           // in the order things were opened
 }
 
 type closer struct {
@@ -98,6 +101,7 @@ type closer struct {
 // Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
 func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e := &Engine{log: o.Logger, tracer: o.Tracer, spans: o.Spans, gateways: newGateways()}
+	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -122,6 +126,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err := e.openExecutor(ctx, o, root); err != nil {
 		return nil, err
 	}
+	e.openCaches(Product + "/" + o.Version)
 	if err := e.openSources(root); err != nil {
 		return nil, err
 	}
@@ -215,6 +220,7 @@ func (e *Engine) opened(what string, close func() error) {
 
 // Close ends everything, last opened first. An error names what did not end well, leaks among it.
 func (e *Engine) Close() error {
+	e.end()
 	e.settling.Wait()
 	var errs []error
 	for _, c := range slices.Backward(e.closers) {

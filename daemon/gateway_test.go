@@ -60,10 +60,11 @@ func (b *fakeBridge) Restrict([]*policypb.Policy) (frontend.Bridge, error) { ret
 func (b *fakeBridge) Warn(context.Context, digest.Digest, string, gwclient.WarnOpts) error {
 	return nil
 }
-func (b *fakeBridge) Session() string                { return "" }
-func (b *fakeBridge) Workers() []gwclient.WorkerInfo { return []gwclient.WorkerInfo{{ID: "w"}} }
-func (b *fakeBridge) Product() string                { return "fake" }
-func (b *fakeBridge) Log(string) io.WriteCloser      { return nil }
+func (b *fakeBridge) Session() string                           { return "" }
+func (b *fakeBridge) Workers() []gwclient.WorkerInfo            { return []gwclient.WorkerInfo{{ID: "w"}} }
+func (b *fakeBridge) Product() string                           { return "fake" }
+func (b *fakeBridge) Log(string) io.WriteCloser                 { return nil }
+func (b *fakeBridge) ImportCaches([]gwclient.CacheOptionsEntry) {}
 func (b *fakeBridge) NewContainer(context.Context, gwclient.NewContainerRequest) (gwclient.Container, error) {
 	return nil, errors.ErrUnsupported
 }

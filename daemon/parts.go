@@ -57,7 +57,7 @@ func (e *Engine) openSources(root string) (err error) {
 	if err != nil {
 		return err
 	}
-	e.fetcher = images.Fetcher
+	e.fetcher = e.caches.table.Fetchers(images.Fetcher)
 	e.resolvers = map[string]metaResolver{
 		"docker-image": e.resolveImage(images),
 		"oci-layout":   e.resolveLayout(layouts),
@@ -67,7 +67,7 @@ func (e *Engine) openSources(root string) (err error) {
 	}
 	e.factory, err = ops.New(ops.Options{
 		Store: e.layers, Executor: e.executor, Containers: e.executor, Sources: []source.Source{images, layouts, locals, repos, urls, blobs},
-		Fetcher: images.Fetcher, DefaultPlatform: e.platform, Logger: e.log,
+		Fetcher: e.fetcher, DefaultPlatform: e.platform, Logger: e.log,
 	})
 	return err
 }
@@ -214,6 +214,7 @@ func frontendCaps() []string {
 		string(gwpb.CapSourceMetaResolverImageAttestations), string(gwpb.CapSourceMetaResolverHTTPChecksumRequest),
 		string(gwpb.CapGatewayExec), string(gwpb.CapGatewayExecExtraHosts), string(gwpb.CapGatewayExecSecretEnv),
 		string(gwpb.CapGatewayExecSignals), string(gwpb.CapGatewayExecFilesystem),
+		string(gwpb.CapImportCaches),
 	}
 }
 

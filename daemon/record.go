@@ -56,7 +56,7 @@ func (e *Engine) Contents() *contents.Union {
 
 // remember begins the record of a build, and its journal.
 func (e *Engine) remember(ctx context.Context, r Request) (*history.Build, error) {
-	start := history.Start{Ref: r.Ref, Frontend: r.Frontend, FrontendAttrs: r.FrontendAttrs, Unrecorded: r.Internal}
+	start := history.Start{Ref: r.Ref, Frontend: r.Frontend, FrontendAttrs: withoutAccess(r.FrontendAttrs), Unrecorded: r.Internal}
 	for _, out := range r.Outputs {
 		start.Exporters = append(start.Exporters, &controlapi.Exporter{Type: out.Type, Attrs: maps.Clone(out.Attrs)})
 	}

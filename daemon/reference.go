@@ -38,6 +38,18 @@ func (r *references) release() error {
 	return errors.Join(errs...)
 }
 
+// lost tells whether a layer of what was solved turned out to be gone.
+func (r *references) lost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ref := range r.list {
+		if ref.lost() {
+			return true
+		}
+	}
+	return false
+}
+
 // reference is one output of a graph, solved when someone first asks.
 type reference struct {
 	build *build
@@ -46,6 +58,7 @@ type reference struct {
 
 	mu       sync.Mutex
 	result   solver.Result
+	former   []solver.Result // found lost; what was made of them may be in use
 	solved   bool
 	released bool
 }
@@ -64,7 +77,7 @@ func (r *reference) layers(ctx context.Context) (*layers.Ref, error) {
 	r.mu.Lock()
 	solved, result := r.solved, r.result
 	r.mu.Unlock()
-	if solved {
+	if solved && !r.lost() {
 		return refOf(result), nil
 	}
 	if r.graph.Edge().Vertex == nil {
@@ -77,6 +90,10 @@ func (r *reference) layers(ctx context.Context) (*layers.Ref, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.solved && refOf(r.result) != nil && refOf(r.result).Lost() != nil {
+		r.former = append(r.former, r.result)
+		r.result, r.solved = nil, false
+	}
 	if r.solved || r.released {
 		if result != nil {
 			_ = result.Release()
@@ -94,16 +111,26 @@ func refOf(result solver.Result) *layers.Ref {
 	return ops.RefOf(result)
 }
 
+// lost tells whether a layer of the result turned out to be gone.
+func (r *reference) lost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ref := refOf(r.result)
+	return r.solved && ref != nil && ref.Lost() != nil
+}
+
 func (r *reference) release() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.released = true
-	if r.result == nil {
-		return nil
+	var errs []error
+	for _, result := range append(r.former, r.result) {
+		if result != nil {
+			errs = append(errs, result.Release())
+		}
 	}
-	result := r.result
-	r.result, r.solved = nil, false
-	return result.Release()
+	r.result, r.former, r.solved = nil, nil, false
+	return errors.Join(errs...)
 }
 
 // ReadFile reads a file of the result.

@@ -22,7 +22,9 @@ type Request struct {
 	FrontendAttrs  map[string]string
 	FrontendInputs map[string]*pb.Definition
 	Definition     *pb.Definition
-	CacheImports   []gwclient.CacheOptionsEntry
+	// CacheImports are caches of other machines to read, CacheExports those to write.
+	CacheImports []gwclient.CacheOptionsEntry
+	CacheExports []CacheExport
 	// SourcePolicy is held against every source of the build; nil allows all.
 	SourcePolicy *spb.Policy
 	// PolicySession is the id of a session that is asked about every source; "" asks nobody.

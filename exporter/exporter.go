@@ -5,6 +5,7 @@ package exporter
 import (
 	"context"
 
+	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -36,6 +37,9 @@ type Input struct {
 	Sessions *session.Group
 	// Fetcher brings the bytes of lazy layers.
 	Fetcher layers.Fetcher
+	// InlineCache makes what the config of a platform's image says of the cache, from the diffIDs of the image's layers. It may give
+	// nothing. Nil if the client asked for no inline cache.
+	InlineCache func(ctx context.Context, platform string, diffIDs []digest.Digest) ([]byte, error)
 	// SourceDateEpoch is in seconds; nil if none was asked for.
 	SourceDateEpoch *int64
 }

@@ -37,6 +37,8 @@ type Bridge interface {
 	// Solve loads a definition. Unless evaluate is set nothing runs before the reference is read or exported. A definition
 	// without ops gives a reference to nothing.
 	Solve(ctx context.Context, def *pb.Definition, evaluate bool) (Reference, error)
+	// ImportCaches lets what is looked up from now on be found in caches of other machines, too.
+	ImportCaches(list []gwclient.CacheOptionsEntry)
 	// Frontend runs another frontend by name, "dockerfile.v0" or "gateway.v0".
 	Frontend(ctx context.Context, name string, r Request) (*Result, error)
 	// ResolveSource asks a source what it means now.

@@ -14,9 +14,11 @@ type Build struct {
 	s       *Solver
 	id      string
 	lender  any
-	nonce   string // salts the identities of steps that ignore the cache
+	imports Imports // nil if there are none
+	nonce   string  // salts the identities of steps that ignore the cache
 	reports *reports
 	cancel  context.CancelFunc
+	born    int64 // by the solver's count of losses
 
 	promises *question[promised]
 	aliases  *question[aliasAnswer]
@@ -36,7 +38,7 @@ type Build struct {
 func newBuild(s *Solver, opts BuildOptions, nonce string) *Build {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &Build{
-		s: s, id: opts.ID, lender: opts.Lender, nonce: nonce, cancel: cancel,
+		s: s, id: opts.ID, lender: opts.Lender, imports: opts.Imports, nonce: nonce, cancel: cancel, born: s.losses.now(),
 		reports: newReports(opts.Sink), ended: make(chan struct{}),
 		nodes: map[*Vertex]*node{}, made: map[Identity]*outcome{},
 	}
@@ -168,7 +170,7 @@ func (b *Build) own(out *outcome) *outcome {
 func (b *Build) owned(id Identity) *outcome {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if out := b.made[id]; out != nil && !b.s.losses.covers(out) {
+	if out := b.made[id]; out != nil && !b.s.losses.covers(out) && out.perished() == nil {
 		return out
 	}
 	return nil

@@ -35,7 +35,7 @@ func (b *Build) readNamed(ctx context.Context, n *node, i int) (reading, error) 
 		return reading{identity: id}, nil
 	}
 	key := contentKey{identity: id, output: n.v.Inputs[i].Output, selector: sel.Key()}
-	d, ok, reason := b.s.knownContent(ctx, key)
+	d, ok, reason := b.knownContent(ctx, key)
 	n.report.trace("content", key.String(), ok, reason, nil)
 	if ok {
 		return reading{identity: id, content: d}, nil

@@ -96,7 +96,7 @@ func (b *Build) form(ctx context.Context, n *node, read func(ctx context.Context
 		parts = append(parts, Part{Name: "ignore-cache", Value: b.nonce})
 		return named{identity: Identity(parts.Sum("identity")), parts: parts, plain: id}, nil
 	}
-	return named{identity: b.s.renamed(ctx, id), parts: parts, plain: id}, nil
+	return named{identity: b.renamed(ctx, id), parts: parts, plain: id}, nil
 }
 
 func inputReading(i, output int, in reading) Part {

@@ -22,6 +22,7 @@ func storeFault(err error) string { return fmt.Sprintf("cache fault: %v", err) }
 type aliasAnswer struct {
 	identity Identity
 	known    bool
+	imported bool   // it is another machine's
 	reason   string // of a miss
 }
 

@@ -40,6 +40,13 @@ func (l *losses) stuck(id Identity) error {
 	return l.last[id].stuck
 }
 
+// since tells whether anything under id was found lost after the count was birth.
+func (l *losses) since(id Identity, birth int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last[id].at > birth
+}
+
 func (l *losses) add(id Identity, stuck error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -43,6 +43,18 @@ func (o *outcome) release() error {
 	return releaseAll(o.results)
 }
 
+// perished says why one of the results is known to be gone; nil if none is.
+func (o *outcome) perished() error {
+	for _, r := range o.results {
+		if p, ok := r.(Perishable); ok {
+			if err := p.Lost(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func releaseAll(results []Result) error {
 	var errs []error
 	for _, r := range results {

@@ -16,7 +16,7 @@ func (b *Build) askAlias(ctx context.Context, n *node) (aliasAnswer, error) {
 	}
 	a := aliasAnswer{reason: cacheOff}
 	if !p.fresh {
-		if a, err = b.s.alias(ctx, p.promise); err != nil {
+		if a, err = b.alias(ctx, p.promise); err != nil {
 			return aliasAnswer{}, err
 		}
 	}
@@ -54,8 +54,14 @@ type had struct {
 func (b *Build) result(ctx context.Context, n *node) (*outcome, error) {
 	for {
 		out, err := b.results.of(ctx, n)
-		if err != nil || !b.s.losses.covers(out) {
-			return out, err
+		if err != nil {
+			return nil, err
+		}
+		if why := out.perished(); why != nil {
+			b.s.forget(ctx, out, why)
+		}
+		if !b.s.losses.covers(out) {
+			return out, nil
 		}
 		b.drop(n, out)
 	}
@@ -92,7 +98,7 @@ func (b *Build) resolve(ctx context.Context, n *node) (had, error) {
 		return had{}, err
 	}
 	if a.known {
-		if got, err := b.obtain(ctx, n, a.identity, nil); got.outcome != nil || err != nil {
+		if got, err := b.obtainAlias(ctx, n, p, a); got.outcome != nil || err != nil {
 			return got, err
 		}
 	}
@@ -120,6 +126,26 @@ func (b *Build) resolveByName(ctx context.Context, n *node, p promised, a aliasA
 	return b.make(ctx, n, p, name)
 }
 
+// obtainAlias returns what the promise a leads to. Where our own cache has forgotten that, another's promise may lead elsewhere.
+func (b *Build) obtainAlias(ctx context.Context, n *node, p promised, a aliasAnswer) (had, error) {
+	got, err := b.obtain(ctx, n, a.identity, nil)
+	if got.outcome == nil && err == nil && !a.imported {
+		other, err := b.importedAlias(ctx, p.promise, a)
+		if err != nil || other.identity == a.identity {
+			return had{}, err
+		}
+		a = other
+		got, err = b.obtain(ctx, n, a.identity, nil)
+		if err != nil {
+			return had{}, err
+		}
+	}
+	if got.outcome != nil && a.imported {
+		b.s.remember(ctx, p.promise, a.identity)
+	}
+	return got, err
+}
+
 // obtain returns what is to be had under id without making inputs: what this build has, a run that is on, or a record. It has no
 // outcome when there is none of these.
 func (b *Build) obtain(ctx context.Context, n *node, id Identity, parts Parts) (had, error) {
@@ -135,7 +161,7 @@ func (b *Build) obtain(ctx context.Context, n *node, id Identity, parts Parts) (
 	if err != nil && (!joined || !b.mayTryItself(n.v, err)) {
 		return had{}, inVertex(n.v, err)
 	}
-	found, err := b.s.lookup(ctx, id)
+	found, err := b.lookup(ctx, id)
 	if err != nil {
 		return had{}, inVertex(n.v, err)
 	}

@@ -66,6 +66,8 @@ type BuildOptions struct {
 	ID string
 	// Lender is what ops may borrow while this build waits for them, see [Call.Lenders]. It must be comparable. May be nil.
 	Lender any
+	// Imports are caches that this build reads beside the solver's. They must outlive the build. May be nil.
+	Imports Imports
 	// Sink takes the build's story. It must take events until the build is closed. Nil discards.
 	Sink progress.Sink
 }

@@ -54,11 +54,23 @@ type Vertex struct {
 	Inputs []Edge
 	// IgnoreCache makes the step run in this build whatever the cache holds. What it gives is stored, and later builds see it.
 	IgnoreCache bool
+	// Export says whether the results may go into caches for other machines.
+	Export ExportHint
 	// Group joins steps for viewers. May be nil.
 	Group *progress.Group
 	// Hidden steps do their work without appearing in progress.
 	Hidden bool
 }
+
+// ExportHint is what a definition says about a step's results in caches for other machines.
+type ExportHint uint8
+
+// The hints.
+const (
+	ExportAsAsked ExportHint = iota
+	ExportAlways             // also where only the outcome was asked for
+	ExportNever              // as of a client's own files
+)
 
 // Edge is one output of a vertex.
 type Edge struct {
@@ -98,6 +110,12 @@ type Result interface {
 	Clone() Result
 	// Release gives the hold back. It is called exactly once per hold.
 	Release() error
+}
+
+// Perishable is what a [Result] may be as well: Lost tells cheaply, and without an error while all is well, that what it holds turned
+// out to be gone since. The solver then makes it again for whoever asks next.
+type Perishable interface {
+	Lost() error
 }
 
 // Call is what an op may use of those who wait for it now. Shared work captures nothing of one client: it asks again whenever

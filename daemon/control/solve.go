@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
-	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
@@ -57,14 +56,7 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		feature := &errdefs.CompatibilityFeature{Version: r.CompatibilityVersion, Feature: "compatibility-version"}
 		return req, feature.WrapError(fmt.Errorf("known are %v", compatible))
 	}
-	if c := r.Cache; c != nil {
-		if len(c.Exports) > 0 || c.ExportRefDeprecated != "" {
-			return req, errors.New("cache exports are not supported")
-		}
-		for _, im := range c.Imports {
-			req.CacheImports = append(req.CacheImports, gwclient.CacheOptionsEntry{Type: im.Type, Attrs: im.Attrs})
-		}
-	}
+	req.CacheImports, req.CacheExports = cacheImports(r.Cache), cacheExports(r.Cache)
 	return req, nil
 }
 

@@ -107,7 +107,7 @@ func (t target) blob(ctx context.Context, ref string, b manifest.Blob, sent *exp
 		d = registry.MountFrom(d, ref, b.Remote.Ref)
 	}
 	var last int64
-	return t.to.Push(ctx, ref, provider{b}, d, func(n int64) {
+	return t.to.Push(ctx, ref, b.Provider(), d, func(n int64) {
 		sent.Add(n - last)
 		last = n
 	})

@@ -128,6 +128,9 @@ func (a *Assembler) single(ctx context.Context, img *Image, platform exporter.Pl
 	if err != nil {
 		return err
 	}
+	if err := addCache(ctx, in, platform.ID, stack, &c); err != nil {
+		return err
+	}
 	if c.created != nil && (img.Created == nil || c.created.After(*img.Created)) {
 		img.Created = c.created
 	}

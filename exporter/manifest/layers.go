@@ -8,12 +8,14 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/exporter/compression"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
+	"github.com/slipwaybuild/slipway/solver/remotecache"
 	"github.com/slipwaybuild/slipway/solver/source/oci"
 	"golang.org/x/sync/errgroup"
 )
@@ -69,7 +71,7 @@ func (a *Assembler) fetch(ctx context.Context, ref *layers.Ref, in exporter.Inpu
 
 // atRegistry tells whether a layer can be had from a registry for as long as one may expect.
 func atRegistry(info layers.Info) bool {
-	if info.Remote == nil || info.Remote.Ref == "" {
+	if info.Remote == nil || info.Remote.Ref == "" || remotecache.IsLocation(info.Remote.Ref) {
 		return false
 	}
 	_, session := oci.ParseRef(info.Remote.Ref)
@@ -94,6 +96,9 @@ func (a *Assembler) blob(ctx context.Context, ref *layers.Ref, i int, info layer
 			Remote: info.Remote,
 			Open: func(ctx context.Context) (io.ReadCloser, error) {
 				r, err := f.Fetch(ctx, *info.Remote)
+				if errdefs.IsNotFound(err) {
+					a.Layers.Lose(*info.Remote)
+				}
 				return cancellable(ctx, r, err)
 			},
 		}, nil

@@ -61,6 +61,7 @@ func (c *Client) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclien
 	if err != nil {
 		return nil, err
 	}
+	c.bridge.ImportCaches(req.CacheImports)
 	if req.Frontend != "" {
 		if req.Definition != nil && len(req.Definition.Def) > 0 {
 			return nil, fmt.Errorf("a solve request names the frontend %q and also holds a definition", req.Frontend)

@@ -40,7 +40,7 @@ func TestBadInput(t *testing.T) {
 		{name: "unknown flag", dockerfile: "FROM scratch\n", args: []string{"--bogus"}, code: 125, want: []string{"--bogus"}},
 		{name: "entitlement not granted", dockerfile: base + "RUN --security=insecure true\n", code: 1, want: []string{"security.insecure is not allowed"}},
 		{name: "entitlement the daemon forbids", dockerfile: base, args: []string{"--allow", "security.insecure"}, code: 1, want: []string{"security.insecure", "not allowed"}},
-		{name: "cache export", dockerfile: base, args: []string{"--cache-to", "type=inline"}, code: 1, want: []string{"cache exports are not supported"}},
+		{name: "cache export", dockerfile: base, args: []string{"--cache-to", "type=tape"}, code: 1, want: []string{`unknown cache exporter: "tape"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := write(t, map[string]string{"Dockerfile": test.dockerfile})

@@ -35,6 +35,7 @@ var rooms = []room{
 	{"solver/executor", slices.Concat(core, []string{"session", "solver/layers"}), "an executor mounts layers and runs"},
 	{"solver/source", slices.Concat(core, []string{"session", "solver/layers", "solver/executor"}), "sources make layers"},
 	{"solver/cachestore", slices.Concat(core, []string{"session", "solver/layers", "solver/executor", "solver/source"}), "the cache names layers"},
+	{"solver/remotecache", slices.Concat(core, []string{"session", "solver/layers", "solver/executor", "solver/source", "solver/cachestore"}), "caches elsewhere give what the cache here gives"},
 	{"solver/ops", slices.Concat(core, []string{"session", "solver/layers", "solver/executor", "solver/source", "solver/cachestore"}), "ops stand on all of it"},
 	{"solver", []string{"solver/flight", "solver/progress"}, "the core of the solver knows no containers, files, registries or Dockerfiles"},
 	{"frontend", []string{"solver", "session"}, "a frontend reaches the engine through its bridge"},

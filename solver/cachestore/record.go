@@ -100,7 +100,7 @@ func (s *Store) holdEach(ctx context.Context, stored []storedLayer) (_ *layers.R
 	}()
 	for _, l := range stored {
 		ref, err := s.layers.Pin(ctx, l.ID)
-		if errors.Is(err, layers.ErrNotFound) && l.Remote != nil {
+		if errors.Is(err, layers.ErrNotFound) && l.Remote != nil && !s.layers.KnownLost(*l.Remote) {
 			ref, err = s.layers.AddRemote(ctx, *l.Remote)
 		}
 		if err != nil {

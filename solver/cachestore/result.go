@@ -27,6 +27,9 @@ func RefOf(r solver.Result) *layers.Ref {
 	return nil
 }
 
+// Lost implements [solver.Perishable].
+func (r *Result) Lost() error { return r.ref.Lost() }
+
 // Clone implements [solver.Result].
 func (r *Result) Clone() solver.Result { return &Result{ref: r.ref.Clone()} }
 

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers/blob"
 	"github.com/slipwaybuild/slipway/solver/layers/decompress"
@@ -40,6 +42,11 @@ func (s *Store) Fetch(ctx context.Context, r *Ref, f Fetcher, p progress.Writer)
 	}
 	if f == nil {
 		return fmt.Errorf("fetch layer %s: %w", remote[0].DiffID, ErrNotLocal)
+	}
+	for _, info := range remote {
+		if info.Remote == nil {
+			return fmt.Errorf("fetch layer %s: %w", info.DiffID, ErrNotFound)
+		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, info := range remote {
@@ -101,6 +108,9 @@ func (s *Store) bring(c *flight.Call, id ID) error {
 		if ctx.Err() != nil || errors.Is(err, ErrNoSpace) {
 			break
 		}
+	}
+	if len(errs) == len(remotes) && !slices.ContainsFunc(errs, func(err error) bool { return !errdefs.IsNotFound(err) }) {
+		s.losePlaces(r.layers[0], remotes)
 	}
 	return errors.Join(errs...)
 }

@@ -39,12 +39,16 @@ func (s *Store) AddRemote(ctx context.Context, blobs ...RemoteBlob) (*Ref, error
 		if l == nil {
 			labels := Labels{Description: "pulled from " + b.Ref, Use: UseRegular}
 			l = &layer{record: record{ID: ID(b.DiffID), Kind: Remote, DiffID: b.DiffID, Labels: labels, Created: now}}
+			if !b.CreatedAt.IsZero() {
+				l.Created = b.CreatedAt
+			}
 			for _, below := range stack[:i] {
 				l.Parents = append(l.Parents, below.ID)
 			}
 			s.layers[l.ID] = l
 		}
 		l.Derived = false
+		delete(s.lostAt, placeOf(b))
 		l.addRemote(b)
 		s.use(l, now)
 		stack[i] = l

@@ -76,6 +76,7 @@ type Store struct {
 	used     int64 // by layers, volumes and chains
 	reserved int64 // promised to those who write now
 	unsynced map[*layer]struct{}
+	lostAt   map[place]struct{} // where blobs were found missing
 }
 
 // Parallel transfers, and how many idle blobs are kept open.

@@ -74,6 +74,8 @@ type RemoteBlob struct {
 	DiffID     digest.Digest
 	// Size of what the layer unpacks to is not known before.
 	CreatedBy string
+	// CreatedAt is when the layer was made, where that is known: then one that is new here is as old as that.
+	CreatedAt time.Time `json:",omitzero"`
 }
 
 // Fetcher brings remote blobs. It is passed in by whoever has the credentials to do so, and kept by no one.

@@ -150,6 +150,7 @@ func (l *Loader) vertex(op *parsedOp, edges []solver.Edge, keys []loadKey) (*sol
 		Op:          work,
 		Inputs:      edges,
 		IgnoreCache: ignore,
+		Export:      exportOf(op.meta),
 		Group:       groupOf(op.meta),
 	}
 	if n, ok := work.(interface{ named(string) }); ok {
@@ -196,6 +197,16 @@ func (f *Factory) normalise(p *pb.Platform) ocispecs.Platform {
 		OSVersion:    p.OSVersion,
 		OSFeatures:   p.OSFeatures,
 	})
+}
+
+func exportOf(meta *pb.OpMetadata) solver.ExportHint {
+	switch {
+	case meta.GetExportCache() == nil:
+		return solver.ExportAsAsked
+	case meta.ExportCache.Value:
+		return solver.ExportAlways
+	}
+	return solver.ExportNever
 }
 
 func groupOf(meta *pb.OpMetadata) *progress.Group {

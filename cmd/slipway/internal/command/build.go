@@ -75,6 +75,9 @@ func build(ctx context.Context, g *global, o buildOptions, s Streams) error {
 		return usageError{err}
 	}
 	defer p.Session.Close()
+	for _, w := range p.Warnings {
+		fmt.Fprintln(s.Err, "WARNING:", w)
+	}
 	if err := checkFiles(o, p.Outputs); err != nil {
 		return usageError{err}
 	}
@@ -85,6 +88,9 @@ func build(ctx context.Context, g *global, o buildOptions, s Streams) error {
 	defer d.Close()
 	answer, err := solve(ctx, d, p, o.progress, s.Err)
 	if err != nil {
+		return err
+	}
+	if err := p.FinishCaches(ctx, answer); err != nil {
 		return err
 	}
 	return finish(o, p, answer, s)

@@ -2,7 +2,6 @@ package request
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 
@@ -27,6 +26,10 @@ type Prepared struct {
 	Session *session.Session
 	// Outputs are in the order of their exporter ids.
 	Outputs []Output
+	// Warnings are what the user should know before the build begins.
+	Warnings []string
+
+	cacheDirs []cacheDir
 }
 
 // Prepare checks the flags and gathers what the build needs of this host. Nothing has been sent when it returns; reading a
@@ -50,16 +53,12 @@ func Prepare(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) 
 		}
 	}
 	maps.Copy(attrs, src.attrs)
+	c, err := src.parseCaches(o.CacheFrom, o.CacheTo)
+	if err != nil {
+		return nil, err
+	}
 	s := session.New(session.Options{SharedKey: src.key})
 	if err := offer(ctx, s, o, src, outputs, attrs); err != nil {
-		return nil, err
-	}
-	cacheFrom, err := cacheEntries("cache-from", o.CacheFrom)
-	if err != nil {
-		return nil, err
-	}
-	cacheTo, err := cacheEntries("cache-to", o.CacheTo)
-	if err != nil {
 		return nil, err
 	}
 	solve := &controlapi.SolveRequest{
@@ -68,12 +67,12 @@ func Prepare(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) 
 		Frontend:      Frontend,
 		FrontendAttrs: attrs,
 		Entitlements:  entitlements(o),
-		Cache:         &controlapi.CacheOptions{Imports: cacheFrom, Exports: cacheTo},
+		Cache:         &controlapi.CacheOptions{Imports: c.from, Exports: c.to},
 	}
 	for _, out := range outputs {
 		solve.Exporters = append(solve.Exporters, &controlapi.Exporter{Type: out.Type, Attrs: out.Attrs})
 	}
-	return &Prepared{Solve: solve, Session: s, Outputs: outputs}, nil
+	return &Prepared{Solve: solve, Session: s, Outputs: outputs, Warnings: c.warnings, cacheDirs: c.dirs}, nil
 }
 
 // offer puts the attachables on the session.
@@ -120,17 +119,4 @@ func offer(ctx context.Context, s *session.Session, o Options, src *sources, out
 		s.Allow(up)
 	}
 	return nil
-}
-
-// cacheEntries reads --cache-from and --cache-to. A bare reference is an image's.
-func cacheEntries(flag string, list []string) ([]*controlapi.CacheOptionsEntry, error) {
-	var entries []*controlapi.CacheOptionsEntry
-	for _, s := range list {
-		e, err := cacheEntry(s)
-		if err != nil {
-			return nil, fmt.Errorf("--%s %s: %w", flag, s, err)
-		}
-		entries = append(entries, e)
-	}
-	return entries, nil
 }

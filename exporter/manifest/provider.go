@@ -1,4 +1,4 @@
-package image
+package manifest
 
 import (
 	"bytes"
@@ -9,11 +9,13 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/slipwaybuild/slipway/exporter/manifest"
 )
 
-// provider gives one blob to whoever uploads it.
-type provider struct{ b manifest.Blob }
+// Provider gives the blob to whoever uploads it. Its readers belong to one goroutine each, and read from the beginning again as often
+// as an upload begins anew.
+func (b Blob) Provider() content.Provider { return provider{b} }
+
+type provider struct{ b Blob }
 
 func (p provider) ReaderAt(ctx context.Context, d ocispecs.Descriptor) (content.ReaderAt, error) {
 	if p.b.Open == nil {
