@@ -28,6 +28,7 @@ import (
 	"github.com/slipwaybuild/slipway/solver/executor/network"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/images"
+	"github.com/slipwaybuild/slipway/solver/layers/images/containerd"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"github.com/slipwaybuild/slipway/solver/source/registry"
@@ -66,6 +67,7 @@ type Engine struct {
 
 	layers    *layers.Store
 	images    *images.Store
+	foreign   *containerd.Daemon // what keeps images; nil if it is the engine itself
 	registry  *registry.Registry
 	cache     *cachestore.Store
 	solver    *solver.Solver
@@ -147,6 +149,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	e.labelContainerd(o.Config.Worker.Containerd)
 	return e, e.openCollector(root, o.Config.Worker.OCI)
 }
 
@@ -184,8 +187,11 @@ func (e *Engine) openStores(ctx context.Context, o Options, root string) (err er
 	e.opened("layer store", e.layers.Close)
 	e.empty = e.layers.Scratch()
 	e.opened("empty layer stack", e.empty.Release)
-	e.images, err = images.Open(ctx, images.Options{Root: filepath.Join(root, "images"), Layers: e.layers, Logger: e.log})
-	if err != nil {
+	opts := images.Options{Root: filepath.Join(root, "images"), Layers: e.layers, Logger: e.log}
+	if err := e.openContainerd(ctx, o.Config.Worker.Containerd, &opts); err != nil {
+		return err
+	}
+	if e.images, err = images.Open(ctx, opts); err != nil {
 		return fmt.Errorf("open image store: %w", err)
 	}
 	e.opened("image store", e.images.Close)

@@ -6,5 +6,12 @@ hack/install.sh gcc libc6-dev runc busybox-static git openssh-client openssh-ser
 export CGO_ENABLED=1 # the race detector needs it
 packages=("$@")
 [ ${#packages[@]} -gt 0 ] || packages=(./...)
+command -v containerd >/dev/null || hack/install.sh containerd # a package of another name will do
 # Tests that mount and run containers share one kernel: few packages at a time keep them from waiting for each other.
 go test -race -p 2 -timeout 15m "${packages[@]}"
+
+# Once more with images in a containerd: what stores images or builds on them.
+if [ "${packages[*]}" = ./... ]; then
+  SLIPWAY_E2E_CONTAINERD=1 go test -timeout 15m -count=1 ./hack/e2e \
+    -run '^Test(Example|Cache|Killed|Du|Two|Image|Reproducible|Layers|Platform|Pinned|Push|Bad|Registry|Client|Gateway|BuildKit|LLB|Output|Hostile)'
+fi

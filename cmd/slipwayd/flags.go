@@ -32,6 +32,7 @@ type flags struct {
 	tls                           config.TLS
 	idle                          time.Duration
 	worker                        workerFlags
+	containerd                    containerdFlags
 }
 
 func (f *flags) register(fs *pflag.FlagSet) {
@@ -52,6 +53,7 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.rootless, "rootless", userns.RunningInUserNS(), "the daemon is root of a user namespace only")
 	fs.DurationVar(&f.idle, "idle-timeout", 0, "leave after so long without connections and builds; 0 is never")
 	f.worker.register(fs)
+	f.containerd.register(fs)
 }
 
 // load reads the configuration and puts the flags over it.
@@ -109,7 +111,7 @@ func (f *flags) apply(c *config.Config) error {
 		c.Slipway.IdleTimeout.Duration = f.idle
 	}
 	f.applyLog(c)
-	return nil
+	return f.containerd.apply(&c.Worker.Containerd)
 }
 
 func (f *flags) applyLog(c *config.Config) {

@@ -64,6 +64,9 @@ type DNS struct {
 // Workers holds the one worker there is.
 type Workers struct {
 	OCI OCI `toml:"oci"`
+
+	// Containerd runs no steps: it may keep images.
+	Containerd Containerd `toml:"containerd"`
 }
 
 // Registry says how one registry host is reached.

@@ -98,6 +98,9 @@ func (m maker) make(ctx context.Context, open func(context.Context) (io.ReadClos
 		if _, err = m.store.Update(ctx, info, "labels."+labelUncompressed, "labels."+labelMadeFrom); err != nil {
 			err = fmt.Errorf("label %s: %w", d.Digest, err)
 		}
+		if err == nil {
+			_, err = m.lease(ctx, d)
+		}
 		return d, errors.Join(err, m.giveUp(ctx, ref, w))
 	case err != nil:
 		return d, errors.Join(err, m.giveUp(ctx, ref, w))

@@ -1,7 +1,8 @@
 // Package image is the output that puts an image into the local image store, and pushes it if asked to.
 //
 // Layers are neither copied nor compressed for the store: it names those of the layer store, and those of registries as the
-// registries have them, pulled or not. They are compressed for pushing.
+// registries have them, pulled or not. A store that is shared with others gets them in just this form, and unpacks them if it is
+// asked to. They are compressed for pushing.
 package image
 
 import (
@@ -48,11 +49,14 @@ func New(o Options, moby bool) exporter.Factory {
 		if s.push && o.Registry == nil {
 			return nil, errors.New("pushing is not configured")
 		}
+		if s.incomplete && s.unpack {
+			return nil, errors.New(`exporter option "store-allow-incomplete=true" conflicts with "unpack=true": what is unpacked must be there`)
+		}
 		return &image{
 			Options:   o,
 			settings:  s,
 			moby:      moby,
-			assembler: &manifest.Assembler{Layers: o.Layers, Content: o.Images.Content()},
+			assembler: &manifest.Assembler{Layers: o.Layers, Content: o.Images.Content(), Shared: o.Images.Shared()},
 		}, nil
 	}
 }

@@ -13,13 +13,20 @@ type settings struct {
 	insecure          bool
 	store             bool
 	canonical         bool
+	unpack            bool
 	danglingPrefix    string
 	danglingEmptyOnly bool
 	manifest          manifest.Options
+
+	// incomplete leaves layers of registries there even if others read the store.
+	incomplete bool
 }
 
 func parse(a map[string]string) (s settings, err error) {
 	s.danglingPrefix = a["dangling-name-prefix"]
+	if s.incomplete, err = attrs.Bool(a, "store-allow-incomplete", false); err != nil {
+		return s, err
+	}
 	if s.names, err = attrs.ParseNames(a); err != nil {
 		return s, err
 	}
@@ -32,6 +39,7 @@ func parse(a map[string]string) (s settings, err error) {
 		"registry.insecure": {&s.insecure, false},
 		"store":             {&s.store, true},
 		"name-canonical":    {&s.canonical, false},
+		"unpack":            {&s.unpack, false},
 		// The misspelling is the wire's.
 		"danging-name-empty-only": {&s.danglingEmptyOnly, false},
 	} {

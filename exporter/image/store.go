@@ -17,7 +17,7 @@ import (
 )
 
 // keep writes the small content into the store and gives the image its names, which it returns with those added that clients
-// are told. Layers stay where they are.
+// are told. Layers stay where they are, unless others read the store: then it must have them.
 func (x *image) keep(ctx context.Context, in exporter.Input, img *manifest.Image, names []string, p progress.Writer) ([]string, error) {
 	if err := x.writeAll(ctx, img, p); err != nil {
 		return nil, err
@@ -26,6 +26,28 @@ func (x *image) keep(ctx context.Context, in exporter.Input, img *manifest.Image
 	for _, platform := range in.Platforms {
 		refs = append(refs, platform.Ref)
 	}
+	if x.Images.Shared() && x.incomplete {
+		refs = nil // nothing is asked of the layers
+	}
+	if x.Images.Shared() && len(refs) > 0 {
+		err := step(p, "storing layers", func() error { return x.Images.Bring(ctx, img.Desc, in.Fetcher, refs...) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	said, err := x.name(ctx, img, names, refs, p)
+	if err != nil || !x.unpack || !x.Images.Shared() {
+		return said, err
+	}
+	what := img.Desc.Digest.String()
+	if len(said) > 0 {
+		what = said[0]
+	}
+	return said, step(p, "unpacking to "+what, func() error { return x.Images.Unpack(ctx, what, img.Desc) })
+}
+
+// name gives the image its names.
+func (x *image) name(ctx context.Context, img *manifest.Image, names []string, refs []*layers.Ref, p progress.Writer) ([]string, error) {
 	put := func(name string) error { return x.Images.Put(ctx, name, img.Desc, refs...) }
 	for _, name := range names {
 		if canonical := canonicalName(name, img.Desc.Digest); x.canonical && canonical != "" {

@@ -71,6 +71,8 @@ type Assembler struct {
 	Layers *layers.Store
 	// Content takes compressed layers.
 	Content content.Store
+	// Shared says that others keep images in Content.
+	Shared bool
 }
 
 // Image assembles what a build gave. The context carries the lease that keeps compressed layers. The blobs of the image can be

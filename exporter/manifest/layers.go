@@ -57,7 +57,13 @@ func (a *Assembler) fetch(ctx context.Context, ref *layers.Ref, in exporter.Inpu
 		return a.Layers.Fetch(ctx, ref, in.Fetcher, p)
 	}
 	for i, info := range ref.Layers() {
-		if info.Kind != layers.Remote || atRegistry(info) {
+		if info.Kind != layers.Remote {
+			continue
+		}
+		if stays, err := a.stays(ctx, info); stays || err != nil {
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		// The client that has it goes away with the build.
@@ -67,6 +73,22 @@ func (a *Assembler) fetch(ctx context.Context, ref *layers.Ref, in exporter.Inpu
 		}
 	}
 	return nil
+}
+
+// stays tells whether a layer can be named as it came. Where others put images into the content store, what they put there is used
+// as it is, and not stored in another form besides.
+func (a *Assembler) stays(ctx context.Context, info layers.Info) (bool, error) {
+	if atRegistry(info) {
+		return true, nil
+	}
+	if !a.Shared || info.Remote == nil || info.Remote.Ref != "" {
+		return false, nil
+	}
+	_, err := a.Content.Info(ctx, info.Remote.Descriptor.Digest)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // atRegistry tells whether a layer can be had from a registry for as long as one may expect.
@@ -89,7 +111,14 @@ func (a *Assembler) empty(ctx context.Context, ref *layers.Ref, i int, info laye
 
 // blob is layer i of a stack in the form that was asked for.
 func (a *Assembler) blob(ctx context.Context, ref *layers.Ref, i int, info layers.Info, f layers.Fetcher, o Options) (Blob, error) {
-	if o.keeps() && atRegistry(info) {
+	stays := false
+	if o.keeps() {
+		var err error
+		if stays, err = a.stays(ctx, info); err != nil {
+			return Blob{}, err
+		}
+	}
+	if stays {
 		d := info.Remote.Descriptor
 		return Blob{
 			Desc:   ocispecs.Descriptor{MediaType: layerMediaType(d.MediaType, o.OCI), Digest: d.Digest, Size: d.Size},

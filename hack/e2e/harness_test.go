@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/slipwaybuild/slipway/solver/layers/images/containerdtest"
 )
 
 // binaries is where TestMain put slipway and slipwayd.
@@ -32,7 +34,17 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		binaries = dir
-		return m.Run()
+		end, err := startContainerd()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "start containerd:", err)
+			return 1
+		}
+		code := m.Run()
+		if err := end(); err != nil {
+			fmt.Fprintln(os.Stderr, "end containerd:", err)
+			return 1
+		}
+		return code
 	}())
 }
 
@@ -61,6 +73,9 @@ type daemon struct {
 	program string
 	cmd     *exec.Cmd
 	log     *os.File
+
+	containerd *containerdtest.Server // that has its images; nil if it has them itself
+	namespace  string
 }
 
 // startDaemon starts a daemon that is ended, and found to have left nothing behind, when the test is.
@@ -70,6 +85,9 @@ func startDaemon(t *testing.T, args ...string) *daemon {
 	d := &daemon{t: t, dir: shortTemp(t), args: args}
 	d.socket = filepath.Join(d.dir, "s.sock")
 	d.root = filepath.Join(d.dir, "root")
+	if shared != nil {
+		d.useContainerd(shared)
+	}
 	d.start()
 	t.Cleanup(func() {
 		d.stop()
@@ -179,6 +197,9 @@ func (d *daemon) checkNothingLeft() {
 	}
 	for _, pid := range processesNaming(d.root) {
 		d.t.Errorf("process left behind: %s", pid)
+	}
+	if d.containerd != nil {
+		d.checkNoLeases()
 	}
 }
 

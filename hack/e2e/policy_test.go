@@ -117,7 +117,7 @@ func TestSourcePolicies(t *testing.T) {
 	})
 	t.Run("of one call", func(t *testing.T) { policyOfOneCall(t, c, r.Host+"/bad:1") })
 	t.Run("in a nested definition", func(t *testing.T) {
-		def, err := llb.Image(r.Host + "/bad:1").Marshal(t.Context(), llb.LinuxAmd64)
+		def, err := llb.Image(r.Host+"/bad:1").Marshal(t.Context(), llb.LinuxAmd64)
 		if err != nil {
 			t.Fatal(err)
 		}

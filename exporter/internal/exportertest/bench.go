@@ -36,6 +36,12 @@ type Bench struct {
 // New opens stores. It skips the test where they cannot work.
 func New(t testing.TB) *Bench {
 	t.Helper()
+	return NewIn(t, nil)
+}
+
+// NewIn is New with images in a backing, which stays the caller's.
+func NewIn(t testing.TB, backing images.Backing) *Bench {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("keeping owners and mounting layers needs root")
 	}
@@ -54,7 +60,7 @@ func New(t testing.TB) *Bench {
 			t.Errorf("close layer store: %v", err)
 		}
 	})
-	if b.Images, err = images.Open(ctx, images.Options{Root: filepath.Join(root, "images"), Layers: b.Layers}); err != nil {
+	if b.Images, err = images.Open(ctx, images.Options{Root: filepath.Join(root, "images"), Layers: b.Layers, Backing: backing}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 
 	digest "github.com/opencontainers/go-digest"
@@ -16,18 +17,39 @@ var (
 	bucketHeld = []byte("slipway.held")
 	// bucketLayers maps the diffID of an image's layer to its id in the layer store. The two differ for directory layers.
 	bucketLayers = []byte("slipway.layers")
+	// bucketStore has the id of the store.
+	bucketStore = []byte("slipway.store")
 )
+
+// storeID returns what tells this store from others that share a backing, the same after every start.
+func storeID(books *bolt.DB) (id string, err error) {
+	key := []byte("id")
+	err = books.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucketStore)
+		if err != nil {
+			return err
+		}
+		if id = string(b.Get(key)); id != "" {
+			return nil
+		}
+		id = rand.Text()
+		return b.Put(key, []byte(id))
+	})
+	return id, err
+}
 
 // owner is the name under which the layer store holds an image's layers.
 func owner(d digest.Digest) string { return "image:" + d.String() }
 
-// hold takes hold of refs for the image with target digest d, in place of what was held for it.
+// hold takes hold of refs for the image with target digest d, in place of what was held for it. Where the content is shared it has
+// the layers as well: they are known, but may go.
 func (s *Store) hold(ctx context.Context, d digest.Digest, refs []*layers.Ref) error {
 	if s.layers == nil || len(refs) == 0 {
 		return nil
 	}
 	stack := s.layers.Stack(refs...)
-	err := s.bolt.Update(func(tx *bolt.Tx) error {
+	shared := s.backing.Shared()
+	err := s.books.Update(func(tx *bolt.Tx) error {
 		held, err := tx.CreateBucketIfNotExists(bucketHeld)
 		if err != nil {
 			return err
@@ -44,9 +66,12 @@ func (s *Store) hold(ctx context.Context, d digest.Digest, refs []*layers.Ref) e
 				return err
 			}
 		}
+		if shared {
+			return nil
+		}
 		return held.Put([]byte(d), []byte{})
 	})
-	if err == nil {
+	if err == nil && !shared {
 		err = s.layers.Hold(ctx, owner(d), stack)
 	}
 	return errors.Join(err, stack.Release())
@@ -54,7 +79,7 @@ func (s *Store) hold(ctx context.Context, d digest.Digest, refs []*layers.Ref) e
 
 // unholdUnnamed gives the layers of d back if no name refers to it any more.
 func (s *Store) unholdUnnamed(ctx context.Context, d digest.Digest) error {
-	if s.layers == nil {
+	if s.layers == nil || s.backing.Shared() {
 		return nil
 	}
 	named, err := s.digests(ctx)
@@ -68,7 +93,7 @@ func (s *Store) unhold(ctx context.Context, d digest.Digest) error {
 	if err := s.layers.Drop(ctx, owner(d)); err != nil && !errors.Is(err, layers.ErrNotFound) {
 		return err
 	}
-	return s.bolt.Update(func(tx *bolt.Tx) error {
+	return s.books.Update(func(tx *bolt.Tx) error {
 		if b := tx.Bucket(bucketHeld); b != nil {
 			return b.Delete([]byte(d))
 		}
@@ -78,7 +103,7 @@ func (s *Store) unhold(ctx context.Context, d digest.Digest) error {
 
 func (s *Store) heldDigests() ([]digest.Digest, error) {
 	var out []digest.Digest
-	err := s.bolt.View(func(tx *bolt.Tx) error {
+	err := s.books.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketHeld)
 		if b == nil {
 			return nil
@@ -94,7 +119,7 @@ func (s *Store) heldDigests() ([]digest.Digest, error) {
 // layerID returns the id that an image's layer had in the layer store, or its diffID where nothing else is known.
 func (s *Store) layerID(d digest.Digest) (id layers.ID, err error) {
 	id = layers.ID(d)
-	err = s.bolt.View(func(tx *bolt.Tx) error {
+	err = s.books.View(func(tx *bolt.Tx) error {
 		if b := tx.Bucket(bucketLayers); b != nil {
 			if v := b.Get([]byte(d)); v != nil {
 				id = layers.ID(v)
@@ -130,7 +155,7 @@ func (s *Store) forgetLostLayers(ctx context.Context) error {
 		return nil
 	}
 	all := map[string]layers.ID{}
-	err := s.bolt.View(func(tx *bolt.Tx) error {
+	err := s.books.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketLayers)
 		if b == nil {
 			return nil
@@ -157,7 +182,7 @@ func (s *Store) forgetLostLayers(ctx context.Context) error {
 			}
 		}
 	}
-	return s.bolt.Update(func(tx *bolt.Tx) error {
+	return s.books.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketLayers)
 		for _, d := range lost {
 			if err := b.Delete([]byte(d)); err != nil {

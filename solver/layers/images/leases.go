@@ -5,49 +5,59 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 )
 
 const (
-	// labelTemporary marks leases that end with the process.
+	// labelTemporary marks leases that end with the process; its value is the store's id.
 	labelTemporary = "slipway/temporary"
 	// keepPeriod is how long [Store.Keep] keeps content at least; at most it is twice as long.
 	keepPeriod = 7 * 24 * time.Hour
+	// usePeriod is the same of layers that a build has found and not read yet.
+	usePeriod = 24 * time.Hour
+	// temporaryMost ends leases of a process that never comes back.
+	temporaryMost = 7 * 24 * time.Hour
 )
 
 // WithLease returns a context under which everything written to Content stays until done is called. done may be called with a
 // context of its own; a lease whose done is never called ends with the process.
 func (s *Store) WithLease(ctx context.Context) (_ context.Context, done func(context.Context) error, _ error) {
-	id := "tmp-" + rand.Text()
-	nsctx := namespaces.WithNamespace(ctx, s.ns)
-	l, err := s.leases.Create(nsctx, leases.WithID(id), leases.WithLabel(labelTemporary, "true"))
-	if err != nil {
+	id := "slipway-tmp-" + rand.Text()
+	l := leases.Lease{ID: id}
+	_, err := s.leases.Create(ctx, leases.WithID(id), leases.WithLabel(labelTemporary, s.id), leases.WithExpiration(temporaryMost))
+	if err != nil && !errdefs.IsAlreadyExists(err) { // it would be ours
 		return nil, nil, fmt.Errorf("lease content: %w", err)
 	}
-	done = func(ctx context.Context) error {
-		err := s.leases.Delete(namespaces.WithNamespace(ctx, s.ns), l)
-		if errdefs.IsNotFound(err) {
-			return nil
-		}
-		return err
-	}
+	done = func(ctx context.Context) error { return ignoreNotFound(s.leases.Delete(ctx, l)) }
 	return leases.WithLease(ctx, id), done, nil
+}
+
+// leased is WithLease for a context that has no lease yet.
+func (s *Store) leased(ctx context.Context) (context.Context, func(context.Context) error, error) {
+	if _, ok := leases.FromContext(ctx); ok {
+		return ctx, func(context.Context) error { return nil }, nil
+	}
+	return s.WithLease(ctx)
 }
 
 // Keep keeps content that belongs to no image, such as the manifests of images that builds start from, for a week or two from
 // now. Content that is not there is ignored.
 func (s *Store) Keep(ctx context.Context, digests ...digest.Digest) error {
-	l, err := s.keepLease(ctx)
+	return s.keepFor(ctx, keepPeriod, digests)
+}
+
+// keepFor keeps content for one or two periods from now.
+func (s *Store) keepFor(ctx context.Context, period time.Duration, digests []digest.Digest) error {
+	l, err := s.keepLease(ctx, period)
 	if err != nil {
 		return err
 	}
-	ctx = namespaces.WithNamespace(ctx, s.ns)
 	for _, d := range digests {
 		if s.kept.has(l.ID, d) {
 			continue
@@ -66,63 +76,80 @@ func (s *Store) Keep(ctx context.Context, digests ...digest.Digest) error {
 
 // Keeping returns a context under which what is written to Content is kept as by Keep.
 func (s *Store) Keeping(ctx context.Context) (context.Context, error) {
-	l, err := s.keepLease(ctx)
+	l, err := s.keepLease(ctx, keepPeriod)
 	if err != nil {
 		return nil, err
 	}
 	return leases.WithLease(ctx, l.ID), nil
 }
 
-// keepLease returns the lease of this week. One per week instead of one per digest: entering is an idempotent write, and nothing
-// needs to be renewed.
-func (s *Store) keepLease(ctx context.Context) (leases.Lease, error) {
+// keepLease returns the lease of this period. One per period instead of one per digest: entering is an idempotent write, and
+// nothing needs to be renewed.
+func (s *Store) keepLease(ctx context.Context, period time.Duration) (leases.Lease, error) {
 	now := time.Now()
-	period := now.Unix() / int64(keepPeriod.Seconds())
-	l := leases.Lease{ID: fmt.Sprintf("keep-%d", period)}
-	if s.kept.has(l.ID, "") {
+	n := now.Unix() / int64(period.Seconds())
+	l := leases.Lease{ID: fmt.Sprintf("slipway-keep-%s-%d", period, n)}
+	// Others who share the backing may have deleted it.
+	if s.kept.has(l.ID, "") && !s.backing.Shared() {
 		return l, nil
 	}
-	end := time.Unix((period+2)*int64(keepPeriod.Seconds()), 0)
-	_, err := s.leases.Create(namespaces.WithNamespace(ctx, s.ns), leases.WithID(l.ID), leases.WithExpiration(end.Sub(now)))
-	if err != nil && !errdefs.IsAlreadyExists(err) {
+	end := time.Unix((n+2)*int64(period.Seconds()), 0)
+	_, err := s.leases.Create(ctx, leases.WithID(l.ID), leases.WithExpiration(end.Sub(now)))
+	switch {
+	case err == nil:
+		s.kept.forget(l.ID)
+	case !errdefs.IsAlreadyExists(err):
 		return l, fmt.Errorf("keep content: %w", err)
 	}
 	s.kept.add(l.ID, "")
 	return l, nil
 }
 
+// keptMost bounds what is remembered of leases; those of past periods are forgotten with the rest.
+const keptMost = 1 << 16
+
 // keptSet remembers what is in a lease already, to spare a write to disk for every build of the same images. Leases do not lose
 // content while they last, and last longer than their period.
 type keptSet struct {
-	mu    sync.Mutex
+	mu  sync.Mutex
+	set map[keptKey]bool
+}
+
+type keptKey struct {
 	lease string
-	set   map[digest.Digest]bool
+	d     digest.Digest
 }
 
 func (k *keptSet) has(lease string, d digest.Digest) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.lease == lease && k.set[d]
+	return k.set[keptKey{lease, d}]
 }
 
 func (k *keptSet) add(lease string, d digest.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.lease != lease {
-		k.lease, k.set = lease, map[digest.Digest]bool{}
+	if k.set == nil || len(k.set) >= keptMost {
+		k.set = map[keptKey]bool{}
 	}
-	k.set[d] = true
+	k.set[keptKey{lease, d}] = true
+}
+
+// forget is for a lease that is new: what one of its name had is not in it.
+func (k *keptSet) forget(lease string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.set, func(have keptKey, _ bool) bool { return have.lease == lease })
 }
 
 func (s *Store) dropTemporaryLeases(ctx context.Context) error {
-	ctx = namespaces.WithNamespace(ctx, s.ns)
-	left, err := s.leases.List(ctx, fmt.Sprintf("labels.%q==true", labelTemporary))
+	left, err := s.leases.List(ctx, fmt.Sprintf("labels.%q==%s", labelTemporary, s.id))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, l := range left {
-		if err := s.leases.Delete(ctx, l); err != nil && !errdefs.IsNotFound(err) {
+		if err := ignoreNotFound(s.leases.Delete(ctx, l)); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -6,20 +6,26 @@ import (
 	"fmt"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/solver/layers"
-	bolt "go.etcd.io/bbolt"
 )
 
 // Put creates the name, or moves it to the target. The target and the manifests under it must be in Content; layers need not
-// be. refs are the file systems of the image, one per platform, packed ([layers.Store.Solidify]); they stay the caller's, and
+// be, unless it is shared and they are not in the layer store either ([Store.Bring]). refs are the file systems of the image, one per platform, packed ([layers.Store.Solidify]); they stay the caller's, and
 // the store takes its own hold. Without refs, what is held for the target stays as it is. The image that had the name before
 // becomes dangling unless it has other names. An empty name makes the image dangling from the start, if it has no name yet.
-func (s *Store) Put(ctx context.Context, name string, target ocispecs.Descriptor, refs ...*layers.Ref) error {
+func (s *Store) Put(ctx context.Context, name string, target ocispecs.Descriptor, refs ...*layers.Ref) (err error) {
 	if err := target.Digest.Validate(); err != nil {
+		return fmt.Errorf("name image %q: %w", name, err)
+	}
+	ctx, done, err := s.leased(ctx)
+	if err != nil {
+		return fmt.Errorf("name image %q: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
+	if err := s.Bring(ctx, target, nil, refs...); err != nil {
 		return fmt.Errorf("name image %q: %w", name, err)
 	}
 	if err := s.labelChildren(ctx, target); err != nil {
@@ -30,9 +36,7 @@ func (s *Store) Put(ctx context.Context, name string, target ocispecs.Descriptor
 	if err := s.hold(ctx, target.Digest, refs); err != nil {
 		return fmt.Errorf("keep the layers of image %q: %w", name, err)
 	}
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		return s.rename(boltutil.WithTransaction(ctx, tx), name, target)
-	})
+	err = s.backing.Atomically(ctx, func(ctx context.Context) error { return s.rename(ctx, name, target) })
 	if err != nil {
 		err = fmt.Errorf("name image %q: %w", name, err)
 		return errors.Join(err, s.unholdUnnamed(context.WithoutCancel(ctx), target.Digest))
@@ -40,7 +44,8 @@ func (s *Store) Put(ctx context.Context, name string, target ocispecs.Descriptor
 	return nil
 }
 
-// rename runs inside one transaction: a crash leaves all of it or nothing.
+// rename runs inside one transaction where there are such: a crash leaves all of it or nothing. Elsewhere the order is one in
+// which no image is without a name at any time.
 func (s *Store) rename(ctx context.Context, name string, target ocispecs.Descriptor) error {
 	all, err := s.images.List(ctx)
 	if err != nil {
@@ -63,7 +68,14 @@ func (s *Store) rename(ctx context.Context, name string, target ocispecs.Descrip
 	if name == dangling || !hasName(all, dangling) {
 		return nil
 	}
-	return s.images.Delete(ctx, dangling)
+	return ignoreNotFound(s.images.Delete(ctx, dangling))
+}
+
+func ignoreNotFound(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // move gives an existing name to target. all are the images before.
@@ -72,13 +84,14 @@ func (s *Store) move(ctx context.Context, all []Image, name string, target ocisp
 	if err != nil {
 		return err
 	}
-	if _, err := s.images.Update(ctx, images.Image{Name: name, Target: target}, "target"); err != nil {
-		return err
+	if old.Target.Digest != target.Digest && countDigest(all, old.Target.Digest) <= 1 {
+		// The other user of a shared store may have been faster.
+		_, err := s.images.Create(ctx, images.Image{Name: Dangling(old.Target.Digest), Target: old.Target, Labels: old.Labels})
+		if err != nil && !errdefs.IsAlreadyExists(err) {
+			return err
+		}
 	}
-	if old.Target.Digest == target.Digest || countDigest(all, old.Target.Digest) > 1 {
-		return nil
-	}
-	_, err = s.images.Create(ctx, images.Image{Name: Dangling(old.Target.Digest), Target: old.Target, Labels: old.Labels})
+	_, err = s.images.Update(ctx, images.Image{Name: name, Target: target}, "target")
 	return err
 }
 
@@ -96,7 +109,8 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.images.Delete(ctx, name); err != nil {
+	// One who deletes it at the same time has done what was wanted.
+	if err := ignoreNotFound(s.images.Delete(ctx, name)); err != nil {
 		return fmt.Errorf("delete image %q: %w", name, err)
 	}
 	// The name is gone; a caller who leaves now must not leave layers held for nothing.
@@ -111,17 +125,19 @@ func (s *Store) labelChildren(ctx context.Context, target ocispecs.Descriptor) e
 	if _, err := s.content.Info(ctx, target.Digest); err != nil {
 		return err
 	}
-	children := func(ctx context.Context, d ocispecs.Descriptor) ([]ocispecs.Descriptor, error) {
-		if !images.IsManifestType(d.MediaType) && !images.IsIndexType(d.MediaType) {
-			return nil, nil
-		}
-		found, err := images.Children(ctx, s.content, d)
-		if errdefs.IsNotFound(err) {
-			return nil, nil
-		}
-		return found, err
+	return images.Walk(ctx, images.SetChildrenLabels(s.content, s.children), target)
+}
+
+// children lists what a manifest or index names; nothing if it is not there.
+func (s *Store) children(ctx context.Context, d ocispecs.Descriptor) ([]ocispecs.Descriptor, error) {
+	if !images.IsManifestType(d.MediaType) && !images.IsIndexType(d.MediaType) {
+		return nil, nil
 	}
-	return images.Walk(ctx, images.SetChildrenLabels(s.content, children), target)
+	found, err := images.Children(ctx, s.content, d)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	return found, err
 }
 
 // digests returns the targets of all names.

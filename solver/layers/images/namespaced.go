@@ -5,6 +5,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -101,4 +102,40 @@ func (i namespacedImages) Update(ctx context.Context, image images.Image, fields
 
 func (i namespacedImages) Delete(ctx context.Context, name string, opts ...images.DeleteOpt) error {
 	return i.super.Delete(i.in(ctx), name, opts...)
+}
+
+// namespacedLeases does the same for leases.
+type namespacedLeases struct {
+	super leases.Manager
+	ns    string
+}
+
+var _ leases.Manager = namespacedLeases{}
+
+func (l namespacedLeases) in(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, l.ns)
+}
+
+func (l namespacedLeases) Create(ctx context.Context, opts ...leases.Opt) (leases.Lease, error) {
+	return l.super.Create(l.in(ctx), opts...)
+}
+
+func (l namespacedLeases) Delete(ctx context.Context, lease leases.Lease, opts ...leases.DeleteOpt) error {
+	return l.super.Delete(l.in(ctx), lease, opts...)
+}
+
+func (l namespacedLeases) List(ctx context.Context, filters ...string) ([]leases.Lease, error) {
+	return l.super.List(l.in(ctx), filters...)
+}
+
+func (l namespacedLeases) AddResource(ctx context.Context, lease leases.Lease, r leases.Resource) error {
+	return l.super.AddResource(l.in(ctx), lease, r)
+}
+
+func (l namespacedLeases) DeleteResource(ctx context.Context, lease leases.Lease, r leases.Resource) error {
+	return l.super.DeleteResource(l.in(ctx), lease, r)
+}
+
+func (l namespacedLeases) ListResources(ctx context.Context, lease leases.Lease) ([]leases.Resource, error) {
+	return l.super.ListResources(l.in(ctx), lease)
 }

@@ -13,10 +13,6 @@ import (
 	"github.com/slipwaybuild/slipway/solver/layers"
 )
 
-type tarOpener interface {
-	Tar(ctx context.Context, r *layers.Ref, i int) (io.ReadSeekCloser, int64, error)
-}
-
 // Provider reads content by digest: from Content, or, when the digest is the diffID of a layer that is local, from the layer
 // store.
 func (s *Store) Provider() content.Provider { return provider{s} }

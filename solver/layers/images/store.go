@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,9 +14,6 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
-	"github.com/containerd/containerd/v2/core/metadata"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/containerd/v2/plugins/content/local"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	bolt "go.etcd.io/bbolt"
@@ -31,8 +29,8 @@ type Options struct {
 	Root string
 	// Layers keeps the file systems. It must outlive the store.
 	Layers *layers.Store
-	// Namespace is containerd's; empty is "default".
-	Namespace string
+	// Backing keeps content, names and leases; nil keeps them under Root. It must outlive the store.
+	Backing Backing
 	// Logger takes what the store has to say; nil is silence.
 	Logger *slog.Logger
 }
@@ -47,19 +45,19 @@ type layerStore interface {
 	Stack(refs ...*layers.Ref) *layers.Ref
 	Hold(ctx context.Context, owner string, r *layers.Ref) error
 	Drop(ctx context.Context, owner string) error
-	tarOpener
+	Tar(ctx context.Context, r *layers.Ref, i int) (io.ReadSeekCloser, int64, error)
 }
 
 // Store is the local image store. All methods are safe for concurrent use. A name or content that is not there is
 // errdefs.ErrNotFound.
 type Store struct {
-	bolt    *bolt.DB
-	db      *metadata.DB
+	backing Backing
+	books   *bolt.DB
+	id      string // of this store among those who share the backing
 	content content.Store
 	images  images.Store
 	leases  leases.Manager
 	layers  layerStore
-	ns      string
 	log     *slog.Logger
 	kept    keptSet
 
@@ -69,48 +67,64 @@ type Store struct {
 
 // Open opens the store under o.Root and drops what a crash left behind.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
-	s := &Store{ns: o.Namespace, log: o.Logger}
+	s := &Store{backing: o.Backing, log: o.Logger}
 	if o.Layers != nil {
 		s.layers = o.Layers
-	}
-	if s.ns == "" {
-		s.ns = namespaces.Default
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(o.Root, 0o700); err != nil {
-		return nil, fmt.Errorf("open image store: %w", err)
-	}
-	blobs, err := local.NewStore(filepath.Join(o.Root, "content"))
-	if err != nil {
-		return nil, fmt.Errorf("open image store: %w", err)
-	}
-	s.bolt, err = bolt.Open(filepath.Join(o.Root, "images.db"), 0o600, &bolt.Options{Timeout: lockTimeout})
-	if err != nil {
-		if errors.Is(err, bolterrors.ErrTimeout) {
-			err = fmt.Errorf("%s is in use by another process", filepath.Join(o.Root, "images.db"))
-		}
-		return nil, fmt.Errorf("open image store: %w", err)
-	}
-	s.db = metadata.NewDB(s.bolt, blobs, nil)
-	if err := s.db.Init(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open image store: %w", err), s.Close())
-	}
-	s.content = namespacedContent{s.db.ContentStore(), s.ns}
-	s.images = namespacedImages{metadata.NewImageStore(s.db), s.ns}
-	s.leases = metadata.NewLeaseManager(s.db)
-	if err := s.recover(ctx); err != nil {
+	if err := s.open(ctx, o.Root); err != nil {
 		return nil, errors.Join(fmt.Errorf("open image store: %w", err), s.Close())
 	}
 	return s, nil
 }
 
-// Close ends the store.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) open(ctx context.Context, root string) (err error) {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(root, booksName(s.backing))
+	s.books, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return fmt.Errorf("%s is in use by another process", path)
+	}
+	if err != nil {
+		return err
+	}
+	if s.backing == nil {
+		if s.backing, err = openOwn(ctx, root, s.books); err != nil {
+			return err
+		}
+	}
+	s.content, s.images, s.leases = s.backing.Content(), s.backing.Images(), s.backing.Leases()
+	if s.id, err = storeID(s.books); err != nil {
+		return err
+	}
+	return s.recover(ctx)
+}
 
-// Content is where manifests, configs and compressed layers are. What is written outside a lease ([Store.WithLease]) and not
-// part of an image is removed by the next GC.
+// booksName is the file of what the store itself keeps about a backing.
+func booksName(b Backing) string {
+	if b == nil {
+		return "images.db"
+	}
+	return "images-" + digest.FromString(b.ID()).Encoded()[:16] + ".db"
+}
+
+// Close ends the store.
+func (s *Store) Close() error {
+	if s.books == nil {
+		return nil
+	}
+	return s.books.Close()
+}
+
+// Shared tells whether others than slipway use the content and change the names, as where both are a containerd's.
+func (s *Store) Shared() bool { return s.backing.Shared() }
+
+// Content is where manifests, configs and compressed layers are, and all layers if it is shared. What is written outside a lease
+// ([Store.WithLease]) and not part of an image is removed by the next GC.
 func (s *Store) Content() content.Store { return s.content }
 
 // Images is containerd's view of the names. Change them with [Store.Put] and [Store.Delete], which keep the layers in step.
@@ -118,7 +132,7 @@ func (s *Store) Images() images.Store { return s.images }
 
 // GC removes content that no image and no lease refers to.
 func (s *Store) GC(ctx context.Context) error {
-	if _, err := s.db.GarbageCollect(ctx); err != nil {
+	if err := s.backing.Collect(ctx); err != nil {
 		return fmt.Errorf("collect garbage of the image store: %w", err)
 	}
 	return s.forgetLostLayers(ctx)
