@@ -35,7 +35,7 @@ func supported() []apicaps.CapID {
 		pb.CapConstraints, pb.CapPlatform,
 		pb.CapMetaIgnoreCache, pb.CapMetaDescription, pb.CapMetaExportCache,
 		pb.CapMergeOp, pb.CapDiffOp, pb.CapPassthroughOp,
-		pb.CapAnnotations, pb.CapSourceDateEpoch, pb.CapMultipleExporters, pb.CapSessionExporter,
+		pb.CapAnnotations, pb.CapAttestations, pb.CapSourceDateEpoch, pb.CapMultipleExporters, pb.CapSessionExporter,
 		pb.CapRemoteCacheGHA, pb.CapRemoteCacheS3, pb.CapRemoteCacheAzBlob,
 		// No matter of graphs: clients look here for what pruning and the build history can do, too.
 		pb.CapGCFreeSpaceFilter, pb.CapHistoryFilters,

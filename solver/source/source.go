@@ -48,3 +48,11 @@ type Pinned interface {
 	// Close gives back what pinning took.
 	Close() error
 }
+
+// Named is a Pinned that has a name which lasts longer than the build: the digest of an image's root or of a file, a commit.
+// Provenance tells it.
+type Named interface {
+	Pinned
+	// Name returns it.
+	Name() string
+}

@@ -77,6 +77,9 @@ func (p *pinned) Key() solver.Parts {
 	}
 }
 
+// Name implements [source.Named]: the digest.
+func (p *pinned) Name() string { return p.q.digest.String() }
+
 // Close implements [source.Pinned]: a pin holds nothing.
 func (p *pinned) Close() error { return nil }
 

@@ -7,6 +7,7 @@
 package git
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -205,6 +206,9 @@ func (p *pinned) Fetch(ctx context.Context, env source.Env) (*layers.Ref, error)
 	}
 	return ref, nil
 }
+
+// Name implements [source.Named]: the commit.
+func (p *pinned) Name() string { return cmp.Or(p.p.Commit, p.p.Object) }
 
 // Close implements [source.Pinned]: a pin holds nothing.
 func (p *pinned) Close() error { return nil }

@@ -209,6 +209,9 @@ func (p *pinned) Key() solver.Parts {
 	}
 }
 
+// Name implements [source.Named]: the digest of the file.
+func (p *pinned) Name() string { return p.file.Digest.String() }
+
 // Fetch implements [source.Pinned].
 func (p *pinned) Fetch(ctx context.Context, env source.Env) (*layers.Ref, error) {
 	unlock, err := p.refLock.Lock(ctx, "")

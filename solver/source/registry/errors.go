@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
@@ -51,6 +52,8 @@ type StatusError struct {
 	Code   int
 	// Message is what the host said about it; may be empty.
 	Message string
+	// RetryAfter is how long the host wants to be left alone; 0 if it did not say.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string {
@@ -65,7 +68,10 @@ func (e *StatusError) Error() string {
 func newStatusError(resp *http.Response) *StatusError {
 	defer func() { _ = resp.Body.Close() }() // it was only read
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 8<<10))
-	return &StatusError{Host: resp.Request.URL.Host, Status: resp.Status, Code: resp.StatusCode, Message: registryMessage(body)}
+	after, _ := retryAfter(resp.Header)
+	return &StatusError{
+		Host: resp.Request.URL.Host, Status: resp.Status, Code: resp.StatusCode, Message: registryMessage(body), RetryAfter: after,
+	}
 }
 
 // IsUnreachable tells whether err says that nobody useful answered: no connection, or a gateway that had none.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -30,17 +31,26 @@ func (r *Resolver) Push(ctx context.Context, ref string, from content.Provider, 
 			return wrap("push "+d.Digest.String()+" to", ref, err)
 		}
 		r.reg.log.DebugContext(ctx, "upload broke off", "digest", d.Digest, "ref", redact(ref), "error", reason(err))
-		if err := sleep(ctx, r.reg.backoff<<(attempt-1)); err != nil {
+		if err := sleep(ctx, max(r.reg.backoff<<(attempt-1), askedFor(err))); err != nil {
 			return wrap("push", ref, err)
 		}
 	}
+}
+
+// askedFor is how long the host wants to be left alone.
+func askedFor(err error) time.Duration {
+	var s *StatusError
+	if errors.As(err, &s) {
+		return s.RetryAfter
+	}
+	return 0
 }
 
 // broken tells whether an upload is worth starting afresh.
 func broken(err error) bool {
 	var u *UnreachableError
 	var s *StatusError
-	return errors.As(err, &u) && mayPass(u) || errors.As(err, &s) || errors.Is(err, content.ErrReset) || errors.Is(err, io.ErrClosedPipe)
+	return errors.As(err, &u) && mayPass(u) || errors.As(err, &s) && s.RetryAfter <= maxRetryAfter || errors.Is(err, content.ErrReset) || errors.Is(err, io.ErrClosedPipe)
 }
 
 func (r *Resolver) pushOnce(ctx context.Context, ref string, from content.Provider, d ocispecs.Descriptor, sent func(int64)) (err error) {

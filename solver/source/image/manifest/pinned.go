@@ -75,3 +75,6 @@ func ParseLimit(s string) (int, error) {
 	}
 	return n, nil
 }
+
+// Name is the digest of what the reference leads to, an index or a manifest.
+func (p *Pinned) Name() string { return p.Image.Root.Digest.String() }

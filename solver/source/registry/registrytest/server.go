@@ -39,6 +39,8 @@ type Options struct {
 	Accounts map[string]string
 	// AnonymousPull gives tokens for pulling to everybody.
 	AnonymousPull bool
+	// Referrers makes it keep lists of what refers to manifests.
+	Referrers bool
 	// Lifetime is how long tokens say that they last, in seconds; 0 is not told.
 	Lifetime int
 }
@@ -68,7 +70,7 @@ type Server struct {
 // New serves a registry until the test ends.
 func New(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{o: o, tokens: map[string]string{}, registry: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))}
+	s := &Server{o: o, tokens: map[string]string{}, registry: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(o.Referrers))}
 	s.srv = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if o.TLS {
