@@ -7,6 +7,7 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/exporter/attestation"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -55,4 +56,6 @@ type Platform struct {
 	Config []byte
 	// BaseConfig is the config of the base image, for inline cache and annotations; may be nil.
 	BaseConfig []byte
+	// Attestations are what is said of the result; none unless asked for.
+	Attestations []attestation.Attestation
 }

@@ -22,6 +22,16 @@ type TreeOptions struct {
 	Source string
 	// Epoch is the output's own; see [Input.Epoch].
 	Epoch attrs.Epoch
+	// AttestationPrefix begins the names of files with statements.
+	AttestationPrefix string
+}
+
+// splits tells whether each platform has a directory of its own.
+func (o TreeOptions) splits(in Input) bool {
+	if o.Split != nil {
+		return *o.Split
+	}
+	return in.MultiPlatform || len(in.Platforms) > 1
 }
 
 // ParseTreeOptions reads the attributes that all outputs of files have.
@@ -41,6 +51,10 @@ func ParseTreeOptions(a map[string]string) (o TreeOptions, err error) {
 	case "", "copy", "delete":
 	default:
 		return o, fmt.Errorf("invalid local exporter mode %q", mode)
+	}
+	o.AttestationPrefix = a["attestation-prefix"]
+	if strings.ContainsAny(o.AttestationPrefix, "/\x00") {
+		return o, fmt.Errorf("invalid attestation-prefix %q: it begins names, not directories", o.AttestationPrefix)
 	}
 	source, ok := a["src"]
 	if ok && source == "" {
@@ -64,14 +78,10 @@ func Trees(ctx context.Context, store *layers.Store, in Input, o TreeOptions, p 
 		}
 		list = append(list, t)
 	}
-	split := in.MultiPlatform || len(list) > 1
-	if o.Split != nil {
-		split = *o.Split
-	}
 	switch {
 	case len(list) == 0:
 		return nil, errors.New("the build gave no platform")
-	case split:
+	case o.splits(in):
 		return newSubdirs(list), nil
 	case len(list) == 1:
 		return list[0].tree, nil
@@ -91,6 +101,8 @@ type namedTree struct {
 	name    string // of its directory
 	tree    fstree.Tree
 	modTime time.Time // of its directory
+
+	attested time.Time // of files with statements
 }
 
 func platformTree(ctx context.Context, store *layers.Store, in Input, platform Platform, o TreeOptions, p progress.Writer) (namedTree, error) {
@@ -113,7 +125,8 @@ func platformTree(ctx context.Context, store *layers.Store, in Input, platform P
 	if epoch != nil {
 		t.tree, t.modTime = clamped{Tree: t.tree, epoch: *epoch}, *epoch
 	}
-	return t, nil
+	t.attested = attestedAt(epoch)
+	return t, t.attest(ctx, store, in, platform, o, p)
 }
 
 // sub is the tree below a directory, named as a process with t as its root would name it.

@@ -68,10 +68,12 @@ func (x *archive) parse(a map[string]string) (err error) {
 
 func (x *archive) Name() string { return "exporting to " + x.typ + " image format" }
 
+var errList = errors.New("docker exporter does not currently support exporting manifest lists")
+
 // Export sends the image: all digests and sizes are known before the first byte.
 func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writer) (_ map[string]string, err error) {
 	if x.typ == TypeDocker && (in.MultiPlatform || len(in.Platforms) > 1) {
-		return nil, errors.New("docker exporter does not currently support exporting manifest lists")
+		return nil, errList
 	}
 	names, err := x.names.Resolve(string(in.Metadata[exptypes.ExporterImageNameKey]))
 	if err != nil {
@@ -82,7 +84,12 @@ func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writ
 		return nil, fmt.Errorf("take lease for image: %w", err)
 	}
 	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
-	img, err := x.assemble(ctx, in, p)
+	in, release, err := x.assembler.Rewrite(ctx, in, x.manifest, p)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	img, err := x.assemble(ctx, in, names, p)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +109,17 @@ func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writ
 	})
 }
 
-func (x *archive) assemble(ctx context.Context, in exporter.Input, p progress.Writer) (*manifest.Image, error) {
+func (x *archive) assemble(ctx context.Context, in exporter.Input, names []string, p progress.Writer) (*manifest.Image, error) {
 	working := exporter.Meter(p, progress.Status{ID: "exporting layers"})
 	defer working.Done()
-	img, err := x.assembler.Image(ctx, in, x.manifest, p)
+	o := x.manifest
+	o.Names = names
+	img, err := x.assembler.Image(ctx, in, o, p)
 	if err != nil {
 		return nil, err
+	}
+	if x.typ == TypeDocker && img.Index {
+		return nil, fmt.Errorf("%w; attest-store=referrers keeps attestations outside of the list", errList)
 	}
 	// Readers of archives want to know when. It is the image's time and not that of the export, which changes nothing.
 	if _, ok := img.Desc.Annotations[ocispecs.AnnotationCreated]; !ok && img.Created != nil {

@@ -59,6 +59,10 @@ func index(img *manifest.Image, names []string) ocispecs.Index {
 		d.Annotations[ocispecs.AnnotationRefName] = tagOf(name)
 		idx.Manifests = append(idx.Manifests, d)
 	}
+	// A layout has referrers in its index without a name (OCI Image Layout 1.1).
+	for _, r := range img.Referrers {
+		idx.Manifests = append(idx.Manifests, r.Desc)
+	}
 	return idx
 }
 

@@ -19,7 +19,8 @@ const (
 	labelMadeFrom     = "slipway.compressed" // see Spec.key
 )
 
-// Compress makes a compressed blob in store, or finds the one made before, and returns its digest and size. open gives the
+// Compress makes a compressed blob in store, or finds the one made before, and returns its digest and size, and the annotations that a
+// manifest has for it, see [LabelDiffID]. open gives the
 // uncompressed tar whose digest is diffID, and ends with its context. The lease in the context, if there is one, keeps the
 // blob. What runs at the same time for the same layer is done once. An interrupted attempt leaves nothing.
 func Compress(ctx context.Context, store content.Store, s Spec, diffID digest.Digest, open func(context.Context) (io.ReadCloser, error)) (ocispecs.Descriptor, error) {
@@ -44,7 +45,7 @@ type maker struct {
 // find looks for a blob that was made before, and takes it under the context's lease.
 func (m maker) find(ctx context.Context) (d ocispecs.Descriptor, ok bool, err error) {
 	err = m.store.Walk(ctx, func(i content.Info) error {
-		d = ocispecs.Descriptor{Digest: i.Digest, Size: i.Size}
+		d = ocispecs.Descriptor{Digest: i.Digest, Size: i.Size, Annotations: m.annotations(i.Labels)}
 		return nil
 	}, fmt.Sprintf("labels.%q==%q", labelMadeFrom, m.spec.key(m.diffID)))
 	if err != nil {
@@ -84,11 +85,14 @@ func (m maker) make(ctx context.Context, open func(context.Context) (io.ReadClos
 	if d, ok, err := m.find(ctx); err != nil || ok {
 		return d, errors.Join(err, m.giveUp(ctx, ref, w))
 	}
-	size, err := m.write(ctx, w, open)
+	size, toc, err := m.write(ctx, w, open)
 	if err != nil {
 		return d, errors.Join(err, m.giveUp(ctx, ref, w))
 	}
 	d = ocispecs.Descriptor{Digest: w.Digest(), Size: size}
+	if toc != "" {
+		return m.commitStargz(ctx, ref, w, d, toc)
+	}
 	labels := map[string]string{labelUncompressed: m.diffID.String(), labelMadeFrom: m.spec.key(m.diffID)}
 	err = w.Commit(ctx, d.Size, d.Digest, content.WithLabels(labels))
 	switch {
@@ -108,21 +112,21 @@ func (m maker) make(ctx context.Context, open func(context.Context) (io.ReadClos
 	return d, w.Close()
 }
 
-// write compresses into w and returns the size.
-func (m maker) write(ctx context.Context, w content.Writer, open func(context.Context) (io.ReadCloser, error)) (_ int64, err error) {
+// write compresses into w and returns the size, and the digest of the table of contents if there is one.
+func (m maker) write(ctx context.Context, w content.Writer, open func(context.Context) (io.ReadCloser, error)) (_ int64, toc digest.Digest, err error) {
 	// What a crash interrupted is begun anew: half a stream cannot be continued.
 	if err := w.Truncate(0); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	r, err := open(ctx)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	out := &sink{w: w}
 	z, err := m.spec.writer(out)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	_, err = io.Copy(writerOnly{z}, until{r, out})
 	// Closing it ends its goroutines, and only without an error is that sure.
@@ -130,11 +134,14 @@ func (m maker) write(ctx context.Context, w content.Writer, open func(context.Co
 	size, writeErr := out.result()
 	switch {
 	case writeErr != nil:
-		return 0, writeErr
+		return 0, "", writeErr
 	case err != nil:
-		return 0, err
+		return 0, "", err
 	}
-	return size, closeErr
+	if s, ok := z.(*stargz); ok {
+		toc = s.toc
+	}
+	return size, toc, closeErr
 }
 
 // giveUp removes what was written so far. It does so while the writer is held, so that it does not hit the next one's.

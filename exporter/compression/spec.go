@@ -4,7 +4,6 @@ package compression
 
 import (
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -24,6 +23,8 @@ const (
 	Uncompressed Type = "uncompressed"
 	Gzip         Type = "gzip"
 	Zstd         Type = "zstd"
+	// EStargz is gzip in which single files can be found (containerd's stargz-snapshotter).
+	EStargz Type = "estargz"
 )
 
 // blockSize is what pgzip compresses at a time, and workers how many blocks at once. The former is part of the bytes: changing
@@ -54,7 +55,7 @@ func Parse(name, level string, fallback Type) (Spec, error) {
 	case "zstd":
 		s.Type = Zstd
 	case "estargz":
-		return s, errors.New("compression estargz is not supported; use gzip or zstd")
+		s.Type = EStargz
 	default:
 		return s, fmt.Errorf("unsupported layer compression type %q", name)
 	}
@@ -65,7 +66,7 @@ func Parse(name, level string, fallback Type) (Spec, error) {
 	if err != nil {
 		return s, fmt.Errorf("non-integer value for compression-level: %q", level)
 	}
-	most := map[Type]int{Gzip: gzip.BestCompression, Zstd: 22}[s.Type]
+	most := map[Type]int{Gzip: gzip.BestCompression, EStargz: gzip.BestCompression, Zstd: 22}[s.Type]
 	if n < 0 || n > most && s.Type != Uncompressed {
 		return s, fmt.Errorf("compression-level %d is not from 0 to %d for %s", n, most, s.Type)
 	}
@@ -78,7 +79,7 @@ func (t Type) MediaType(oci bool) (string, error) {
 	switch {
 	case t == Uncompressed && oci:
 		return ocispecs.MediaTypeImageLayer, nil
-	case t == Gzip && oci:
+	case (t == Gzip || t == EStargz) && oci:
 		return ocispecs.MediaTypeImageLayerGzip, nil
 	case t == Zstd && oci:
 		return ocispecs.MediaTypeImageLayerZstd, nil
@@ -109,6 +110,12 @@ func (s Spec) writer(w io.Writer) (io.WriteCloser, error) {
 		}
 		// Blocks of one size whatever the number of cores, so that the bytes are the same everywhere.
 		return z, z.SetConcurrency(blockSize, workers)
+	case EStargz:
+		level := s.Level
+		if level == DefaultLevel {
+			level = gzip.DefaultCompression
+		}
+		return newStargz(w, level), nil
 	case Zstd:
 		level := zstd.SpeedDefault
 		if s.Level != DefaultLevel {

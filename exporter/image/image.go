@@ -84,9 +84,19 @@ func (x *image) Export(ctx context.Context, in exporter.Input, p progress.Writer
 		return nil, fmt.Errorf("take lease for image: %w", err)
 	}
 	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
+	in, release, err := x.assembler.Rewrite(ctx, in, x.manifest, p)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := x.unpackAll(ctx, in, p); err != nil {
+		return nil, err
+	}
 	var img *manifest.Image
 	err = step(p, "exporting layers", func() (err error) {
-		img, err = x.assembler.Image(ctx, in, x.manifest, p)
+		o := x.manifest
+		o.Names = names
+		img, err = x.assembler.Image(ctx, x.attested(in, p), o, p)
 		return err
 	})
 	if err != nil {
@@ -104,6 +114,20 @@ func (x *image) Export(ctx context.Context, in exporter.Input, p progress.Writer
 		}
 	}
 	return x.answer(img, said)
+}
+
+// unpackAll brings the layers here, where steps and readers find them without further unpacking. Without it those of registries stay
+// there until they are wanted.
+func (x *image) unpackAll(ctx context.Context, in exporter.Input, p progress.Writer) error {
+	if !x.unpack || !x.store {
+		return nil
+	}
+	for _, platform := range in.Platforms {
+		if err := x.Layers.Fetch(ctx, platform.Ref, in.Fetcher, p); err != nil {
+			return fmt.Errorf("unpack image for %s: %w", platform.ID, err)
+		}
+	}
+	return nil
 }
 
 func (x *image) answer(img *manifest.Image, names []string) (map[string]string, error) {

@@ -432,7 +432,7 @@ func TestAttributesRefused(t *testing.T) {
 	b := exportertest.New(t)
 	o := options(t, b)
 	for _, a := range []map[string]string{
-		{"name": "UPPER"}, {"push": "perhaps"}, {"store": "x"}, {"compression": "rar"}, {"rewrite-timestamp": "true"},
+		{"name": "UPPER"}, {"push": "perhaps"}, {"store": "x"}, {"compression": "rar"}, {"rewrite-timestamp": "perhaps"},
 		{"compression": "zstd", "oci-mediatypes": "false"},
 	} {
 		if _, err := image.New(o, false)(0, a); err == nil {

@@ -48,7 +48,11 @@ func (x *image) pushAll(ctx context.Context, in exporter.Input, img *manifest.Im
 		if x.byDigest {
 			name = repo + "@" + img.Desc.Digest.String()
 		}
-		if err := push.root(ctx, name); err != nil {
+		err = push.root(ctx, name)
+		if err == nil {
+			err = push.referrers(ctx)
+		}
+		if err != nil {
 			return fmt.Errorf("failed to push %s: %w", name, err)
 		}
 	}
@@ -71,7 +75,7 @@ func (t target) content(ctx context.Context) error {
 	eg, egCtx := errgroup.WithContext(ctx)
 	eg.SetLimit(pushParallel)
 	for _, b := range t.img.Blobs {
-		if b.Children == nil {
+		if b.Children == nil && !b.Elsewhere {
 			eg.Go(func() error { return t.blob(egCtx, ref, b, sent) })
 		}
 	}

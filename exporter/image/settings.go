@@ -1,6 +1,8 @@
 package image
 
 import (
+	"errors"
+
 	"github.com/slipwaybuild/slipway/exporter/attrs"
 	"github.com/slipwaybuild/slipway/exporter/compression"
 	"github.com/slipwaybuild/slipway/exporter/manifest"
@@ -53,7 +55,11 @@ func parse(a map[string]string) (s settings, err error) {
 		fallback = compression.Gzip
 	}
 	s.manifest, err = manifest.ParseOptions(a, fallback)
+	if err == nil && s.unpack && s.manifest.RewriteTimes {
+		return s, errors.New(`exporter option "rewrite-timestamp" conflicts with "unpack"`)
+	}
 	// What the registry has stays there.
 	s.manifest.KeepRemote = true
+	s.manifest.Attest.Inline = true
 	return s, err
 }

@@ -22,6 +22,9 @@ func (x *image) keep(ctx context.Context, in exporter.Input, img *manifest.Image
 	if err := x.writeAll(ctx, img, p); err != nil {
 		return nil, err
 	}
+	if err := x.tie(ctx, img); err != nil {
+		return nil, err
+	}
 	var refs []*layers.Ref
 	for _, platform := range in.Platforms {
 		refs = append(refs, platform.Ref)
@@ -83,16 +86,7 @@ func (x *image) writeAll(ctx context.Context, img *manifest.Image, p progress.Wr
 		if b.Data == nil {
 			continue
 		}
-		what := "exporting manifest "
-		switch {
-		case b.Children == nil && x.moby:
-			what = "writing image "
-		case b.Children == nil:
-			what = "exporting config "
-		case img.Index && b.Desc.Digest == img.Desc.Digest:
-			what = "exporting manifest list "
-		}
-		err := step(p, what+b.Desc.Digest.String(), func() error { return write(ctx, x.Images.Content(), b) })
+		err := step(p, x.what(img, b)+b.Desc.Digest.String(), func() error { return write(ctx, x.Images.Content(), b) })
 		if err != nil {
 			return err
 		}

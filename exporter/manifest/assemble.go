@@ -29,10 +29,18 @@ type Options struct {
 	Force bool
 	// KeepRemote names layers that came from a registry as the registry has them, without bringing their bytes here.
 	KeepRemote bool
+	// PreferForeign leaves layers that must not be distributed where they are; otherwise they become ordinary ones.
+	PreferForeign bool
 	// Epoch is the output's own; see [exporter.Input.Epoch].
 	Epoch attrs.Epoch
+	// RewriteTimes asks for [Assembler.Rewrite].
+	RewriteTimes bool
 	// Annotations are the output's own; the frontend's are added.
 	Annotations []attrs.Annotation
+	// Attest says what becomes of attestations.
+	Attest AttestOptions
+	// Names are the image's, by which attestations speak of it.
+	Names []string
 }
 
 // ParseOptions reads the attributes that all outputs of images have. fallback is how layers are compressed if nothing is said.
@@ -46,18 +54,20 @@ func ParseOptions(a map[string]string, fallback compression.Type) (o Options, er
 	if o.Compression, err = compression.Parse(a["compression"], a["compression-level"], fallback); err != nil {
 		return o, err
 	}
-	if o.Compression.Type == compression.Zstd && !o.OCI {
-		return o, errors.New(`exporter option "compression=zstd" conflicts with "oci-mediatypes=false"`)
+	if t := o.Compression.Type; (t == compression.Zstd || t == compression.EStargz) && !o.OCI {
+		return o, fmt.Errorf(`exporter option "compression=%s" conflicts with "oci-mediatypes=false"`, t)
+	}
+	if o.Attest, err = parseAttest(a, o.OCI); err != nil {
+		return o, err
 	}
 	if o.Epoch, err = attrs.ParseEpoch(a); err != nil {
 		return o, err
 	}
-	rewrite, err := attrs.Bool(a, "rewrite-timestamp", false)
-	if err != nil {
+	if o.PreferForeign, err = attrs.Bool(a, "prefer-nondist-layers", false); err != nil {
 		return o, err
 	}
-	if rewrite {
-		return o, errors.New("rewrite-timestamp is not supported")
+	if o.RewriteTimes, err = attrs.Bool(a, "rewrite-timestamp", false); err != nil {
+		return o, err
 	}
 	o.Annotations, err = attrs.Annotations(a)
 	return o, err
@@ -86,13 +96,21 @@ func (a *Assembler) Image(ctx context.Context, in exporter.Input, o Options, p p
 		return nil, err
 	}
 	o.Annotations = slices.Concat(o.Annotations, chosen)
-	img := &Image{Index: in.MultiPlatform || len(in.Platforms) > 1}
+	img := &Image{}
+	if in, img.Index, err = attested(in, o); err != nil {
+		return nil, err
+	}
 	if err := checkAnnotations(in, o, img.Index); err != nil {
 		return nil, err
 	}
 	for _, platform := range in.Platforms {
 		if err := a.single(ctx, img, platform, in, o, p); err != nil {
 			return nil, fmt.Errorf("make image for %s: %w", platform.ID, err)
+		}
+	}
+	for i, platform := range in.Platforms {
+		if err := a.attest(ctx, img, img.Singles[i], platform, in, o, p); err != nil {
+			return nil, fmt.Errorf("make attestations for %s: %w", platform.ID, err)
 		}
 	}
 	if img.Index {
@@ -146,7 +164,7 @@ func (a *Assembler) single(ctx context.Context, img *Image, platform exporter.Pl
 	for i, b := range blobs {
 		if c.kept[i] {
 			img.add(b)
-			s.Layers = append(s.Layers, b.Desc)
+			s.Layers, s.stack = append(s.Layers, b.Desc), append(s.stack, i)
 			children = append(children, b.Desc.Digest)
 		}
 	}

@@ -22,6 +22,8 @@ type Blob struct {
 	Data []byte
 	// Remote is where a layer comes from whose bytes need not be here in this form; nil otherwise.
 	Remote *layers.RemoteBlob
+	// Elsewhere says that the layer is had from the URLs in its descriptor, and is not to be sent.
+	Elsewhere bool
 	// Open opens a layer's bytes as the descriptor says; nil where there is Data. What it opens ends with the context.
 	Open func(context.Context) (io.ReadCloser, error)
 	// Children are the digests that the content names; nil for layers and configs.
@@ -34,6 +36,15 @@ type Single struct {
 	Manifest ocispecs.Descriptor
 	Config   ocispecs.Descriptor
 	Layers   []ocispecs.Descriptor
+
+	stack []int // where each layer is in the stack it is of
+}
+
+// Referrer is an artifact whose manifest names an image as its subject.
+type Referrer struct {
+	Subject digest.Digest
+	// Desc is its manifest, as lists of referrers have it.
+	Desc ocispecs.Descriptor
 }
 
 // Image is an image, of one platform or several. It is not changed after it was made.
@@ -42,6 +53,10 @@ type Image struct {
 	Desc ocispecs.Descriptor
 	// Singles are the images by platform, in the order asked for.
 	Singles []Single
+	// Attestations are the manifests that stand beside the images in the index.
+	Attestations []ocispecs.Descriptor
+	// Referrers are artifacts that speak of the images and that nothing in the image names.
+	Referrers []Referrer
 	// Blobs are all content, children before parents, each digest once.
 	Blobs []Blob
 	// Index tells whether Desc is an index.

@@ -32,6 +32,10 @@ func (i *Image) addIndex(o Options) error {
 		idx.Manifests = append(idx.Manifests, d)
 		children = append(children, d.Digest)
 	}
+	for _, d := range i.Attestations {
+		idx.Manifests = append(idx.Manifests, d)
+		children = append(children, d.Digest)
+	}
 	data, err := json.MarshalIndent(idx, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write index: %w", err)

@@ -45,6 +45,10 @@ func (a *Assembler) layersOf(ctx context.Context, ref *layers.Ref, in exporter.I
 				return err
 			}
 			blobs[i], err = a.blob(egCtx, ref, i, info, in.Fetcher, o)
+			if changed, ok := blobs[i].Desc.Annotations[compression.LabelDiffID]; ok {
+				stack[i].diffID = digest.Digest(changed)
+				delete(blobs[i].Desc.Annotations, compression.LabelDiffID)
+			}
 			return err
 		})
 	}
@@ -120,9 +124,15 @@ func (a *Assembler) blob(ctx context.Context, ref *layers.Ref, i int, info layer
 	}
 	if stays {
 		d := info.Remote.Descriptor
+		desc := ocispecs.Descriptor{MediaType: layerMediaType(d.MediaType, o.OCI), Digest: d.Digest, Size: d.Size}
+		elsewhere := false
+		if o.PreferForeign {
+			if kept, ok := foreign(d, o.OCI); ok {
+				desc, elsewhere = kept, true
+			}
+		}
 		return Blob{
-			Desc:   ocispecs.Descriptor{MediaType: layerMediaType(d.MediaType, o.OCI), Digest: d.Digest, Size: d.Size},
-			Remote: info.Remote,
+			Desc: desc, Remote: info.Remote, Elsewhere: elsewhere,
 			Open: func(ctx context.Context) (io.ReadCloser, error) {
 				r, err := f.Fetch(ctx, *info.Remote)
 				if errdefs.IsNotFound(err) {
