@@ -54,11 +54,17 @@ func (b *build) Frontend(ctx context.Context, name string, r frontend.Request) (
 }
 
 func (b *build) runFrontend(ctx context.Context, bridge frontend.Bridge, name string, r frontend.Request) (*frontend.Result, error) {
+	return b.runFrontendFor(ctx, bridge, nil, name, r)
+}
+
+// runFrontendFor runs a frontend over a bridge for the frontend whose scope is given; nil is the client.
+func (b *build) runFrontendFor(ctx context.Context, bridge frontend.Bridge, parent *scope, name string, r frontend.Request) (*frontend.Result, error) {
 	f, ok := b.engine.frontends[name]
 	if !ok {
 		return nil, fmt.Errorf("%w: unknown frontend %q", ErrInvalidRequest, name)
 	}
-	res, err := f.Build(ctx, bridge, r)
+	r.Opts = b.attests.forFrontend(r.Opts)
+	res, err := f.Build(ctx, b.scoped(bridge, parent, requestOf(name, r)), r)
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +60,10 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
+	asked, err := parseAttests(r.FrontendAttrs)
+	if err != nil {
+		return nil, err
+	}
 	caches, err := e.newCacheExports(ctx, e.sessions.Group(r.Sessions...), r)
 	if err != nil {
 		return nil, err
@@ -66,6 +72,7 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
+	b.attests = asked
 	defer func() { e.finish(b) }()
 	if r.Driven {
 		b.drive(ctx, r)
@@ -120,6 +127,10 @@ type build struct {
 	imports       cacheImports
 	after         func(context.Context) error // what the answer does not wait for; nil if there is nothing
 	gateway       *Gateway                    // nil unless the client drives the build
+	attests       attests
+	scopes        scopes
+	id            string // unlike ref, nobody else chooses it
+	began         time.Time
 
 	containers containers
 	leftovers  leftovers
@@ -130,6 +141,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, entitlements []strin
 	group := e.sessions.Group(r.Sessions...)
 	b := &build{
 		engine: e, ref: r.Ref, sessions: group, sink: record, record: record, policy: r.SourcePolicy, policySession: r.PolicySession != "",
+		id: strings.ToLower(rand.Text()), began: time.Now(),
 	}
 	if b.guard, err = b.newGuard(r); err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/config"
 	"github.com/slipwaybuild/slipway/daemon/events"
 	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/daemon/provenance"
 	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/frontend"
@@ -61,6 +62,8 @@ type Engine struct {
 	worker       Worker
 	platform     ocispecs.Platform
 	entitlements []string
+	environment  map[string]any // what provenance tells of the builder
+	version      string
 	root         string
 	registries   []RegistryInfo
 	events       events.Hub
@@ -102,7 +105,7 @@ type closer struct {
 
 // Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
 func Open(ctx context.Context, o Options) (_ *Engine, err error) {
-	e := &Engine{log: o.Logger, tracer: o.Tracer, spans: o.Spans, gateways: newGateways()}
+	e := &Engine{log: o.Logger, version: o.Version, tracer: o.Tracer, spans: o.Spans, gateways: newGateways()}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -111,6 +114,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	}()
 	e.entitlements = slices.Clone(o.Config.Entitlements)
 	e.userAgent = userAgent(o.Version)
+	if e.environment, err = provenance.ReadEnvironment(o.Config.ProvenanceEnvDir); err != nil {
+		return nil, err
+	}
 	e.root, e.registries = o.Config.Root, registryInfo(o.Config.Registries)
 	if e.host, err = hostplatform.New(o.Config.Worker.OCI.Platforms); err != nil {
 		return nil, err

@@ -1,25 +1,19 @@
 package daemon
 
 import (
-	"errors"
-
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
-	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
-	"google.golang.org/grpc/codes"
 )
-
-// errAttestations is what results with attestations meet: dropping them in silence would lie to who asked for them.
-var errAttestations = grpcerrors.WrapCode(errors.New("attestations in results are not supported"), codes.Unimplemented)
 
 // encode names the references of a result, in the form that the client understands.
 func (g *Gateway) encode(res *frontend.Result, arrays bool) (*gwpb.Result, error) {
-	if len(res.Attestations) > 0 {
-		return nil, errAttestations
-	}
 	out := &gwpb.Result{Metadata: res.Metadata}
+	var err error
+	if out.Attestations, err = g.encodeAttestations(res); err != nil {
+		return nil, err
+	}
 	if res.Refs == nil {
 		ref, err := g.encodeRef(res.Ref)
 		if err != nil {
@@ -58,12 +52,12 @@ func (g *Gateway) encodeRef(ref gwclient.Reference) (*gwpb.Ref, error) {
 
 // decode is the way back. A result may hold none but the references of this build.
 func (g *Gateway) decode(in *gwpb.Result) (*frontend.Result, error) {
-	if len(in.Attestations) > 0 {
-		return nil, errAttestations
-	}
 	res := gwclient.NewResult()
 	if in.Metadata != nil {
 		res.Metadata = in.Metadata
+	}
+	if err := g.decodeAttestations(res, in.Attestations); err != nil {
+		return nil, err
 	}
 	ids, single, err := resultIDs(in)
 	if err != nil {

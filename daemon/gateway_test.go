@@ -218,8 +218,11 @@ func TestRefused(t *testing.T) {
 		"return of nothing":       {is: ErrInvalidRequest, call: returns(&gwpb.ReturnRequest{})},
 		"return of no error":      {is: ErrInvalidRequest, call: returns(&gwpb.ReturnRequest{Error: &spb.Status{}})},
 		"unknown reference":       {code: codes.NotFound, call: returns(&gwpb.ReturnRequest{Result: &gwpb.Result{Result: &gwpb.Result_RefDeprecated{RefDeprecated: "x"}}})},
-		"attestations": {code: codes.Unimplemented, call: returns(&gwpb.ReturnRequest{Result: &gwpb.Result{
-			Attestations: map[string]*gwpb.Attestations{"x": nil},
+		"empty attestation": {is: ErrInvalidRequest, call: returns(&gwpb.ReturnRequest{Result: &gwpb.Result{
+			Attestations: map[string]*gwpb.Attestations{"x": {Attestation: []*gwpb.Attestation{nil}}},
+		}})},
+		"attestation of an unknown reference": {code: codes.NotFound, call: returns(&gwpb.ReturnRequest{Result: &gwpb.Result{
+			Attestations: map[string]*gwpb.Attestations{"x": {Attestation: []*gwpb.Attestation{{Ref: &gwpb.Ref{Id: "x"}}}}},
 		}})},
 		"read of an unknown reference": {code: codes.NotFound, call: func(ctx context.Context, g *Gateway) error {
 			_, err := g.ReadFile(ctx, &gwpb.ReadFileRequest{Ref: "x", FilePath: "f"})

@@ -32,6 +32,9 @@ func (b *build) output(ctx context.Context, r Request, res *frontend.Result, exp
 	if err != nil {
 		return nil, err
 	}
+	if err := b.attest(ctx, res, &in); err != nil {
+		return nil, err
+	}
 	if r.AskExporters {
 		more, err := b.askExporters(ctx, len(exporters), res.Metadata, in)
 		if err != nil {

@@ -211,6 +211,7 @@ func frontendCaps() []string {
 		string(gwpb.CapStatFile), string(gwpb.CapProtoRefArray), string(gwpb.CapReferenceOutput), string(gwpb.CapFrontendInputs),
 		string(gwpb.CapGatewaySolveMetadata), string(gwpb.CapFrontendCaps), string(gwpb.CapGatewayEvaluateSolve),
 		string(gwpb.CapGatewayEvaluate), string(gwpb.CapGatewayWarnings), string(gwpb.CapSourceMetaResolver),
+		string(gwpb.CapAttestations),
 		string(gwpb.CapSourceMetaResolverImageAttestations), string(gwpb.CapSourceMetaResolverHTTPChecksumRequest),
 		string(gwpb.CapGatewayExec), string(gwpb.CapGatewayExecExtraHosts), string(gwpb.CapGatewayExecSecretEnv),
 		string(gwpb.CapGatewayExecSignals), string(gwpb.CapGatewayExecFilesystem),

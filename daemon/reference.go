@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
@@ -25,6 +26,13 @@ func (r *references) add(ref *reference) *reference {
 	defer r.mu.Unlock()
 	r.list = append(r.list, ref)
 	return ref
+}
+
+// all are those given out so far.
+func (r *references) all() []*reference {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.list)
 }
 
 func (r *references) release() error {
@@ -55,6 +63,8 @@ type reference struct {
 	build *build
 	def   *pb.Definition
 	graph *ops.Graph
+	scope *scope // of the frontend that asked for it; nil for the client
+	aside bool   // what speaks of the result is no part of what it was made of
 
 	mu       sync.Mutex
 	result   solver.Result
@@ -102,6 +112,13 @@ func (r *reference) layers(ctx context.Context) (*layers.Ref, error) {
 	}
 	r.solved, r.result = true, result
 	return refOf(result), nil
+}
+
+// used tells whether the result of the build was made with the reference.
+func (r *reference) used() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.solved && !r.aside
 }
 
 func refOf(result solver.Result) *layers.Ref {

@@ -2,7 +2,7 @@
 # Installs what the tests need and runs them all, under the race detector. Arguments go to go test instead of ./...
 set -euo pipefail
 cd "$(dirname "$0")/.."
-hack/install.sh gcc libc6-dev runc busybox-static git openssh-client openssh-server skopeo umoci attr erofs-utils xz-utils bzip2 zstd curl mmdebstrap ca-certificates docker.io python3-docker containernetworking-plugins iptables iproute2 qemu-user-static binfmt-support
+hack/install.sh gcc libc6-dev runc busybox-static git openssh-client openssh-server skopeo umoci docker-registry attr erofs-utils xz-utils bzip2 zstd curl mmdebstrap ca-certificates docker.io python3-docker containernetworking-plugins iptables iproute2 qemu-user-static binfmt-support
 export CGO_ENABLED=1 # the race detector needs it
 packages=("$@")
 [ ${#packages[@]} -gt 0 ] || packages=(./...)

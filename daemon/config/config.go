@@ -15,20 +15,22 @@ import (
 
 // Config is the daemon's configuration. The zero value of a key means its default.
 type Config struct {
-	Debug        bool                `toml:"debug"`
-	Trace        bool                `toml:"trace"`
-	Root         string              `toml:"root"`
-	Entitlements []string            `toml:"insecure-entitlements"`
-	Log          Log                 `toml:"log"`
-	GRPC         GRPC                `toml:"grpc"`
-	DNS          DNS                 `toml:"dns"`
-	Worker       Workers             `toml:"worker"`
-	Registries   map[string]Registry `toml:"registry"`
-	History      History             `toml:"history"`
-	System       System              `toml:"system"`
-	Frontend     Frontends           `toml:"frontend"`
-	Features     Features            `toml:"features"`
-	Slipway      Slipway             `toml:"slipway"`
+	Debug        bool     `toml:"debug"`
+	Trace        bool     `toml:"trace"`
+	Root         string   `toml:"root"`
+	Entitlements []string `toml:"insecure-entitlements"`
+	// ProvenanceEnvDir holds *.json files with what provenance tells of where builds run.
+	ProvenanceEnvDir string              `toml:"provenanceEnvDir"`
+	Log              Log                 `toml:"log"`
+	GRPC             GRPC                `toml:"grpc"`
+	DNS              DNS                 `toml:"dns"`
+	Worker           Workers             `toml:"worker"`
+	Registries       map[string]Registry `toml:"registry"`
+	History          History             `toml:"history"`
+	System           System              `toml:"system"`
+	Frontend         Frontends           `toml:"frontend"`
+	Features         Features            `toml:"features"`
+	Slipway          Slipway             `toml:"slipway"`
 }
 
 // Log says how the daemon logs: Format "text" or "json", Level "error", "warn", "info", "debug" or "trace".

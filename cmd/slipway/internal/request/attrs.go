@@ -59,6 +59,9 @@ func frontendAttrs(o Options) (map[string]string, error) {
 	if err := setHosts(attrs, o.AddHosts); err != nil {
 		return nil, err
 	}
+	if err := setAttests(attrs, o); err != nil {
+		return nil, err
+	}
 	if err := setLimits(attrs, o); err != nil {
 		return nil, err
 	}

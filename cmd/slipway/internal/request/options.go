@@ -22,12 +22,16 @@ type Options struct {
 	Allow         []string
 	CacheFrom     []string
 	CacheTo       []string
+	// Attests are what shall be said of the result, "type=provenance,…" or "type=sbom,…".
+	Attests []string
 
 	Target       string
 	Network      string
 	ShmSize      string
 	CgroupParent string
 	Call         string
+	Provenance   string
+	SBOM         string
 
 	Memory, MemorySwap     string
 	CPUShares              int64
