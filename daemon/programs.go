@@ -31,7 +31,7 @@ var _ gateway.Driver = (*program)(nil)
 // serve opens a bridge to a frontend's program.
 func (e *Engine) serve(ctx context.Context, b frontend.Bridge, r frontend.Request) (gateway.Driver, error) {
 	p := &program{options: interceptors.Options{Logger: e.log, Tracer: e.tracer}, count: &atomic.Int32{}}
-	if own, ok := b.(*build); ok {
+	if own := buildBehind(b); own != nil {
 		p.count = &own.programs
 	}
 	if n := p.count.Add(1); n > maxPrograms {

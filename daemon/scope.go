@@ -41,6 +41,19 @@ func (b *build) scoped(bridge frontend.Bridge, parent *scope, r *provenance.Requ
 	return s
 }
 
+// buildBehind is the build that a bridge is of; nil for a bridge of another kind.
+func buildBehind(b frontend.Bridge) *build {
+	switch b := b.(type) {
+	case *build:
+		return b
+	case *restricted:
+		return b.build
+	case *scope:
+		return b.build
+	}
+	return nil
+}
+
 // requestOf is what provenance tells of a request.
 func requestOf(name string, r frontend.Request) *provenance.Request {
 	return &provenance.Request{Frontend: name, Args: maps.Clone(r.Opts), Inputs: slices.Sorted(maps.Keys(r.Inputs))}
