@@ -81,7 +81,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case out.written:
 		a.Logger.Debug("request failed after its answer began", "method", r.Method, "path", path, "error", err)
 	default:
-		if statusOf(err) >= http.StatusInternalServerError {
+		if statusOf(err) == http.StatusInternalServerError {
 			a.Logger.Warn("request failed", "method", r.Method, "path", path, "error", err)
 		}
 		writeError(out, r, err)
