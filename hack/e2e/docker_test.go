@@ -460,3 +460,57 @@ func dialUnix(socket string) func(context.Context, string, string) (net.Conn, er
 		return dialer.DialContext(ctx, "unix", socket)
 	}
 }
+
+// Newer clients build through buildx, which comes by POST /grpc and POST /session of the same socket.
+func TestNewDockerBuildsThroughBuildx(t *testing.T) {
+	var c dockerCLI
+	for _, one := range dockerCLIs() {
+		if one.major >= 23 {
+			c = one
+		}
+	}
+	if c.path == "" {
+		t.Skip("needs a docker client of version 23 or newer in /usr/bin or /usr/local/bin")
+	}
+	if os.Getenv("SLIPWAY_E2E_TOOLS") != "1" {
+		t.Skip("needs buildx, which takes minutes to build the first time: set SLIPWAY_E2E_TOOLS=1")
+	}
+	plugin := toolOf(t, "../tools/buildx", "github.com/docker/buildx/cmd/buildx")
+	d := startDaemon(t)
+	plugins := filepath.Join(d.dir, "docker", "cli-plugins")
+	if err := os.MkdirAll(plugins, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(plugin, filepath.Join(plugins, "docker-buildx")); err != nil {
+		t.Fatal(err)
+	}
+	dir := write(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "text"})
+	run := func(stdin []byte, args ...string) result {
+		t.Helper()
+		cmd := c.command(t.Context(), d, args...)
+		cmd.Env = append(cmd.Env, "DOCKER_BUILDKIT=1")
+		cmd.Stdin = bytes.NewReader(stdin)
+		var out, errOut bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		_ = cmd.Run()
+		return result{code: cmd.ProcessState.ExitCode(), out: out.String(), errOut: errOut.String()}
+	}
+	out := t.TempDir()
+	for name, r := range map[string]result{
+		"image":        run(nil, "build", "-t", "x:1", dir),
+		"directory":    run(nil, "build", "-o", out, dir),
+		"tar on stdin": run(tarball(t, regular("Dockerfile", "FROM scratch\nCOPY f /\n"), regular("f", "x")), "build", "-"),
+		"its image":    run([]byte("FROM x:1\nLABEL a=b\n"), "build", "-"),
+		"prune":        run(nil, "builder", "prune", "-af"),
+	} {
+		if r.code != 0 {
+			t.Errorf("%s: exit %d\n%s\nthe daemon's log:\n%s", name, r.code, r.all(), d.logText())
+		}
+	}
+	if got := read(t, out, "f"); got != "text" {
+		t.Errorf("the output holds %q", got)
+	}
+	if r := run([]byte("FROM scratch\nFROB\n"), "build", "-"); r.code == 0 || !strings.Contains(r.errOut, ">>> FROB") {
+		t.Errorf("a mistake in the Dockerfile: exit %d\n%s", r.code, r.all())
+	}
+}
