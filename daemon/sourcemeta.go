@@ -49,6 +49,10 @@ func platformAsked(opt sourceresolver.Opt) *pb.Platform {
 func (b *build) resolveSource(ctx context.Context, op *pb.SourceOp, opt sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
 	scheme, _, _ := strings.Cut(op.Identifier, "://")
 	resolve, ok := b.engine.resolvers[scheme]
+	if scheme == "local" {
+		// There is nothing to say of it before it is synced.
+		return &sourceresolver.MetaResponse{Op: op}, nil
+	}
 	if !ok {
 		return nil, fmt.Errorf("%w: source %q cannot be resolved", ErrInvalidRequest, op.Identifier)
 	}

@@ -4,7 +4,6 @@ package contents
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
@@ -61,20 +60,13 @@ func (u *Union) ReaderAt(ctx context.Context, d ocispecs.Descriptor) (content.Re
 	return first(u, d.Digest, func(s Reader) (content.ReaderAt, error) { return s.ReaderAt(ctx, d) })
 }
 
-// Walk tells of every blob once.
+// Walk tells of the first store's blobs. What the others have is there for those who know its digest: BuildKit's clients take what is
+// listed for what history and builds keep, and images of other clients are not theirs to list.
 func (u *Union) Walk(ctx context.Context, fn content.WalkFunc, filters ...string) error {
-	seen := map[digest.Digest]bool{}
-	var errs []error
-	for _, s := range u.stores {
-		errs = append(errs, s.Walk(ctx, func(i content.Info) error {
-			if seen[i.Digest] {
-				return nil
-			}
-			seen[i.Digest] = true
-			return fn(i)
-		}, filters...))
+	if len(u.stores) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	return u.stores[0].Walk(ctx, fn, filters...)
 }
 
 // Status knows of no writes.

@@ -119,7 +119,7 @@ func (x *image) Export(ctx context.Context, in exporter.Input, p progress.Writer
 // unpackAll brings the layers here, where steps and readers find them without further unpacking. Without it those of registries stay
 // there until they are wanted.
 func (x *image) unpackAll(ctx context.Context, in exporter.Input, p progress.Writer) error {
-	if !x.unpack || !x.store {
+	if !x.unpack || !x.store || x.Images.Shared() { // a shared store unpacks what it is given
 		return nil
 	}
 	for _, platform := range in.Platforms {

@@ -161,6 +161,9 @@ func (a *Assembler) single(ctx context.Context, img *Image, platform exporter.Pl
 	s.Config = ocispecs.Descriptor{MediaType: configType, Digest: digest.FromBytes(c.json), Size: int64(len(c.json))}
 	img.add(Blob{Desc: s.Config, Data: c.json})
 	children := []digest.Digest{s.Config.Digest}
+	if err := noteRewritten(blobs, platform, o, epoch); err != nil {
+		return err
+	}
 	for i, b := range blobs {
 		if c.kept[i] {
 			img.add(b)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -79,6 +81,29 @@ func (a *Assembler) rewriteStack(ctx context.Context, platform exporter.Platform
 		err = errors.Join(err, part.Release())
 	}
 	return whole, err
+}
+
+// rewrittenAnnotation is how BuildKit marks a layer of which the times were rewritten; the value is the epoch in seconds.
+const rewrittenAnnotation = "buildkit/rewritten-timestamp"
+
+// noteRewritten marks the layers over the base image's, if their times were rewritten.
+func noteRewritten(blobs []Blob, platform exporter.Platform, o Options, epoch *time.Time) error {
+	if !o.RewriteTimes || epoch == nil {
+		return nil
+	}
+	base, err := baseLayers(platform.BaseConfig)
+	if err != nil {
+		return err
+	}
+	for i := min(len(base), len(blobs)); i < len(blobs); i++ {
+		noted := maps.Clone(blobs[i].Desc.Annotations)
+		if noted == nil {
+			noted = map[string]string{}
+		}
+		noted[rewrittenAnnotation] = strconv.FormatInt(epoch.Unix(), 10)
+		blobs[i].Desc.Annotations = noted
+	}
+	return nil
 }
 
 func baseLayers(config []byte) ([]digest.Digest, error) {

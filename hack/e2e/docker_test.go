@@ -406,7 +406,7 @@ func TestBuilderVersionIsReloaded(t *testing.T) {
 	waitFor(t, "the configuration to be read again", func() bool { return ask() == "2" })
 	set("nonsense")
 	_ = d.cmd.Process.Signal(syscall.SIGHUP)
-	waitFor(t, "the daemon to complain", func() bool { return strings.Contains(d.logText(), "configuration not reloaded") })
+	waitFor(t, "the daemon to complain", func() bool { return strings.Contains(d.logText(), "reload configuration") })
 	if got := ask(); got != "2" {
 		t.Errorf("Builder-Version %q after a configuration that cannot be read", got)
 	}

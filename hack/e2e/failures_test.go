@@ -120,7 +120,7 @@ func TestBadConfiguration(t *testing.T) {
 	need(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "c.toml")
-	if err := os.WriteFile(file, []byte("[worker.oci]\nmaxUsedSpac = \"1GB\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[worker.oci]\nmaxUsedSpace = \"lots\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(filepath.Join(binaries, "slipwayd"), "--config", file, "--root", filepath.Join(dir, "r"), "--addr", "unix://"+filepath.Join(dir, "s")).CombinedOutput()

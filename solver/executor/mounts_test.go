@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/executor/executortest"
@@ -80,8 +81,12 @@ func TestNoStubStays(t *testing.T) {
 			t.Errorf("layer holds %q", got)
 		}
 		for _, p := range []string{"dev", "proc", "sys"} {
-			if e := entry(t, h, r.out.Outputs[0], p); e.Mode&0o7777 != 0o755 || e.UID != 0 || e.GID != 0 {
+			e := entry(t, h, r.out.Outputs[0], p)
+			if e.Mode&0o7777 != 0o755 || e.UID != 0 || e.GID != 0 {
 				t.Errorf("%s has mode %o, owner %d:%d", p, e.Mode, e.UID, e.GID)
+			}
+			if time.Since(e.ModTime) < time.Hour {
+				t.Errorf("%s tells when the step ran: %v", p, e.ModTime)
 			}
 		}
 	})

@@ -144,7 +144,7 @@ func (s *step) lay(c *container) error {
 // runtimes make these directories themselves, and layers are what BuildKit's are.
 func (s *step) layRuntime(v *view) error {
 	for _, dest := range []string{"/proc", "/dev", "/sys"} {
-		at, err := stubAt(v, dest, newFile{mode: unix.S_IFDIR | 0o755}, true)
+		at, err := stubAt(v, dest, newFile{mode: unix.S_IFDIR | 0o755, keep: true}, true)
 		if err != nil {
 			return err
 		}

@@ -30,9 +30,12 @@ type stub struct {
 	rel string
 	dir bool
 	// remove says that it may go: it is a mount point, or a parent made for one and those are unwanted too.
-	remove  bool
+	remove bool
+	// keep says that it stays whatever becomes of the others, as old as the directory it is in: a layer is not to tell when it was made.
+	keep    bool
 	settled attrs
 	gone    bool
+	aged    bool // kept, and as old as what it is in
 }
 
 // parent is a directory that was there before.
@@ -44,9 +47,9 @@ func newStubs() *stubs { return &stubs{parents: map[string]*parent{}} }
 
 // newFile is a file or directory to be made.
 type newFile struct {
-	mode     uint32 // with S_IFDIR or S_IFREG
-	uid, gid int
-	remove   bool // see stub
+	mode         uint32 // with S_IFDIR or S_IFREG
+	uid, gid     int
+	remove, keep bool // see stub
 }
 
 // make makes name in the directory at and takes note of it.
@@ -62,7 +65,7 @@ func (s *stubs) make(at *place, name string, f newFile) error {
 	if err != nil {
 		return &fs.PathError{Op: "make", Path: path.Join(at.path, name), Err: err}
 	}
-	s.made = append(s.made, &stub{rel: path.Join(s.prefix, at.rel, name), dir: dir, remove: f.remove})
+	s.made = append(s.made, &stub{rel: path.Join(s.prefix, at.rel, name), dir: dir, remove: f.remove, keep: f.keep})
 	return nil
 }
 
@@ -161,6 +164,11 @@ func (s *stubs) clean(dir string) error {
 	}
 	defer func() { _ = unix.Close(root) }()
 	for _, m := range slices.Backward(s.made) {
+		if m.keep {
+			if err := s.age(root, m); err != nil {
+				return fmt.Errorf("restore time of mount point %s: %w", m.rel, err)
+			}
+		}
 		if !m.remove {
 			continue
 		}
@@ -194,6 +202,21 @@ func (m *stub) clean(root int) error {
 	return err
 }
 
+// age gives a kept directory the time of the one it is in, unless the step changed it.
+func (s *stubs) age(root int, m *stub) error {
+	now, err := attrsBelow(root, m.rel)
+	if isGone(err) {
+		m.gone = true
+		return nil
+	}
+	p := s.parents[dirOf(m.rel)]
+	if err != nil || p == nil || !now.equal(m.settled) {
+		return err
+	}
+	m.aged = true
+	return setTime(root, m.rel, p.before.mtime)
+}
+
 // restore puts the time of a directory back if the stubs are all that happened to it, and removes it if it is in the upper for
 // no other reason.
 func (s *stubs) restore(root int, rel string) error {
@@ -206,7 +229,7 @@ func (s *stubs) restore(root int, rel string) error {
 		return err
 	}
 	for _, m := range s.made {
-		if dirOf(m.rel) == rel && !m.gone {
+		if dirOf(m.rel) == rel && !m.gone && !m.aged {
 			return nil
 		}
 	}

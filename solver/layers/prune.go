@@ -76,7 +76,7 @@ func (s *Store) mark(o PruneOptions) []candidate {
 	s.mu.Lock()
 	var all []candidate
 	for _, l := range s.layers {
-		if l.free() || o.everything() && l.retirable() {
+		if l.free() || o.Everything() && l.retirable() {
 			all = append(all, candidate{usage: l.usage(), layer: l})
 		}
 	}
@@ -169,7 +169,7 @@ func (s *Store) sweep(batch []candidate, o PruneOptions) (gone []Usage, enough b
 			if c.layer.gone || c.layer.LastUsed.After(c.usage.LastUsedAt) {
 				continue
 			}
-			if o.everything() && c.layer.retirable() {
+			if o.Everything() && c.layer.retirable() {
 				s.retire(c.layer)
 				continue
 			}

@@ -35,5 +35,5 @@ func (s *Store) anyLayer(ids []ID, is func(*layer) bool) bool {
 	return slices.ContainsFunc(ids, func(id ID) bool { return is(s.layers[id]) })
 }
 
-// everything says that all is to go that may, whatever the sizes: then what images keep leaves the cache as well.
-func (o PruneOptions) everything() bool { return o.All && !o.hasGoal() }
+// Everything says that all is to go that may, whatever the sizes: then what images keep leaves the cache as well.
+func (o PruneOptions) Everything() bool { return o.All && !o.hasGoal() }

@@ -11,15 +11,10 @@ import (
 
 // refused are the capabilities of LLB that are not served, and why.
 var refused = map[string]string{
-	"source.git.bundle":           "a git source refuses the attribute git.bundle",
-	"source.git.checkoutbundle":   "a git source refuses the attribute git.checkoutbundle",
-	"exec.meta.network.proxy":     "Control.Solve refuses ProxyNetwork",
-	"exec.meta.cdi":               "an exec op with a required device is refused",
-	"cache.gha":                   "no such cache",
-	"cache.s3":                    "no such cache",
-	"cache.azblob":                "no such cache",
-	"exporter.image.attestations": "attestations are refused",
-	"history.filter":              "history cannot be filtered",
+	"source.git.bundle":         "a git source refuses the attribute git.bundle",
+	"source.git.checkoutbundle": "a git source refuses the attribute git.checkoutbundle",
+	"exec.meta.network.proxy":   "Control.Solve refuses ProxyNetwork",
+	"exec.meta.cdi":             "an exec op with a required device is refused",
 }
 
 // unlisted are constants that BuildKit's clients send, and its list forgets.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,12 +84,15 @@ func (s *Store) Keeping(ctx context.Context) (context.Context, error) {
 	return leases.WithLease(ctx, l.ID), nil
 }
 
+// keepPrefix is how the ids of leases that keep content begin.
+const keepPrefix = "slipway-keep-"
+
 // keepLease returns the lease of this period. One per period instead of one per digest: entering is an idempotent write, and
 // nothing needs to be renewed.
 func (s *Store) keepLease(ctx context.Context, period time.Duration) (leases.Lease, error) {
 	now := time.Now()
 	n := now.Unix() / int64(period.Seconds())
-	l := leases.Lease{ID: fmt.Sprintf("slipway-keep-%s-%d", period, n)}
+	l := leases.Lease{ID: fmt.Sprintf("%s%s-%d", keepPrefix, period, n)}
 	// Others who share the backing may have deleted it.
 	if s.kept.has(l.ID, "") && !s.backing.Shared() {
 		return l, nil
@@ -152,6 +156,28 @@ func (s *Store) dropTemporaryLeases(ctx context.Context) error {
 		if err := ignoreNotFound(s.leases.Delete(ctx, l)); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// Unkeep ends what Keep and Keeping promised, for whoever wants the space at once: what belongs to no image goes with the next
+// collection. Nothing may be under way that counts on it. In a content store that is shared with others it does nothing: there the
+// leases may be another daemon's.
+func (s *Store) Unkeep(ctx context.Context) error {
+	if s.backing.Shared() {
+		return nil
+	}
+	all, err := s.leases.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	var errs []error
+	for _, l := range all {
+		if !strings.HasPrefix(l.ID, keepPrefix) {
+			continue
+		}
+		errs = append(errs, ignoreNotFound(s.leases.Delete(ctx, l)))
+		s.kept.forget(l.ID)
 	}
 	return errors.Join(errs...)
 }

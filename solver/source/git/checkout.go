@@ -69,7 +69,7 @@ func (c *worktree) make(ctx context.Context) error {
 	if err := c.objects(ctx); err != nil {
 		return err
 	}
-	if _, err := c.g.run(ctx, "checkout", "--quiet", "--force", "--detach", c.p.Object); err != nil {
+	if err := c.checkout(ctx); err != nil {
 		return err
 	}
 	if err := c.submodules(ctx); err != nil {
@@ -79,6 +79,17 @@ func (c *worktree) make(ctx context.Context) error {
 		return c.tidy(ctx)
 	}
 	return nil
+}
+
+// checkout brings the files. Git's advice about detached heads is for who asked for it.
+func (c *worktree) checkout(ctx context.Context) error {
+	g, args := c.g, []string{"checkout", "--quiet", "--force", "--detach", c.p.Object}
+	if c.q.advice {
+		// The later configuration wins. "--detach" would say that it is known.
+		g, args = g.with(config{"advice.detachedHead", "true"}), []string{"checkout", "--force", c.p.Object}
+	}
+	_, err := g.run(ctx, args...)
+	return err
 }
 
 // objects makes p's objects available: borrowed, or copied where the repository stays.

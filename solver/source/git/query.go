@@ -31,6 +31,7 @@ type query struct {
 	sshSocket      string
 	skipSubmodules bool
 	commitTimes    bool
+	advice         bool // show git's advice
 	fetchByCommit  bool
 	signature      *signature
 }
@@ -126,6 +127,8 @@ func (q *query) set(k, v string) error {
 		}
 	case pb.AttrGitSkipSubmodules:
 		q.skipSubmodules = v == "true"
+	case pb.AttrGitAdvice:
+		q.advice = v == "true"
 	case pb.AttrGitMTime:
 		if v != "" && v != "checkout" && v != "commit" {
 			return fmt.Errorf("unknown value %q", v)
