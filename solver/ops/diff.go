@@ -61,7 +61,13 @@ func (d *diffOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 		return []solver.Result{NewResult(d.f.held(upper))}, nil
 	}
 	if len(below) <= len(above) && slices.Equal(below, above[:len(below)]) {
-		return []solver.Result{NewResult(d.f.store.Slice(RefOf(upper), len(below), len(above)))}, nil
+		ok, err := d.exact(ctx, RefOf(lower), RefOf(upper), len(below))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return []solver.Result{NewResult(d.f.store.Slice(RefOf(upper), len(below), len(above)))}, nil
+		}
 	}
 	for _, i := range []int{d.lower, d.upper} {
 		if i == noIndex {

@@ -19,6 +19,7 @@ type treeDiff struct {
 	delta    *fstree.Delta
 	links    map[string][]string // further names of files in to, by the first one
 	put      map[string]bool     // files that are part of the changes
+	changes  int                 // how many there were so far
 }
 
 // dir compares a directory that both have.
@@ -37,6 +38,7 @@ func (c *treeDiff) dir(ctx context.Context, p string) error {
 	for len(old) > 0 || len(now) > 0 {
 		switch {
 		case len(now) == 0 || len(old) > 0 && strings.Compare(old[0].Name(), now[0].Name()) < 0:
+			c.changes++
 			if err := c.delta.RemoveAll(ctx, old[0].Path); err != nil {
 				return err
 			}
@@ -59,12 +61,18 @@ func (c *treeDiff) dir(ctx context.Context, p string) error {
 // change makes b of a, which have the same path.
 func (c *treeDiff) change(ctx context.Context, a, b fstree.Entry) error {
 	if a.IsDir() && b.IsDir() {
-		if !sameAttributes(a, b) {
-			if err := c.delta.Put(ctx, plain(b), nil); err != nil {
-				return err
-			}
+		before := c.changes
+		if err := c.dir(ctx, b.Path); err != nil {
+			return err
 		}
-		return c.dir(ctx, b.Path)
+		// A time alone is no change: it is there when something inside came and went.
+		old := a
+		old.ModTime = b.ModTime
+		if sameAttributes(old, b) && (c.changes == before || a.ModTime.Equal(b.ModTime)) {
+			return nil
+		}
+		c.changes++
+		return c.delta.Put(ctx, plain(b), nil)
 	}
 	c.note(b)
 	if sameAttributes(a, b) {
@@ -81,6 +89,7 @@ func (c *treeDiff) change(ctx context.Context, a, b fstree.Entry) error {
 
 // add puts what only the new tree has.
 func (c *treeDiff) add(ctx context.Context, root fstree.Entry) error {
+	c.changes++
 	return fstree.Walk(ctx, c.to, root.Path, func(e fstree.Entry) error {
 		c.note(e)
 		var open fstree.OpenFunc

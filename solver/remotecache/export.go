@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -137,8 +138,8 @@ func (r *export) reuse(old *Cache) {
 	}
 }
 
-// choose picks the steps to export. Where only the outcome was asked for, these are the steps whose layers are part of it: they cost
-// nothing more.
+// choose picks the steps to export. Where only the outcome was asked for, these are the steps that made layers of it. A step's other
+// outputs go with them, as a step is known as a whole.
 func choose(steps []solver.Step, outcome []*layers.Ref, all bool) []solver.Step {
 	part := map[layers.ID]bool{}
 	for _, ref := range outcome {
@@ -162,17 +163,12 @@ func choose(steps []solver.Step, outcome []*layers.Ref, all bool) []solver.Step 
 	return list
 }
 
+// within tells whether one of the results consists of what is part of the outcome, or of nothing.
 func within(results []solver.Result, part map[layers.ID]bool) bool {
-	for _, res := range results {
-		if ref := refOf(res); ref != nil {
-			for _, id := range ref.IDs() {
-				if !part[id] {
-					return false
-				}
-			}
-		}
-	}
-	return true
+	return slices.ContainsFunc(results, func(res solver.Result) bool {
+		ref := refOf(res)
+		return ref == nil || !slices.ContainsFunc(ref.IDs(), func(id layers.ID) bool { return !part[id] })
+	})
 }
 
 // mediaTypeOf is that of a descriptor, or a generic one.
