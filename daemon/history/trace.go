@@ -52,6 +52,15 @@ func (s *Store) startFinalizer(b *Build) {
 }
 
 func (s *Store) finalize(b *Build, f *finalizer) error {
+	s.mu.Lock()
+	gone := f.gone
+	if gone && s.late[b.start.Ref] == f {
+		delete(s.late, b.start.Ref)
+	}
+	s.mu.Unlock()
+	if gone {
+		return s.abandonTrace(b)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), sealTime)
 	defer cancel()
 	story, err := b.journal.NewReader()
