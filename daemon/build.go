@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -48,7 +47,7 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
-	entitlements, err := e.grant(r.Entitlements)
+	granted, err := e.grant(r.Entitlements)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +67,7 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
-	b, err := e.newBuild(r, record, entitlements)
+	b, err := e.newBuild(r, record, granted)
 	if err != nil {
 		return nil, err
 	}
@@ -79,21 +78,6 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	}
 	b.ImportCaches(imports)
 	return b.run(ctx, r, exporters, caches)
-}
-
-// grant checks that the daemon allows what the client allows.
-func (e *Engine) grant(asked []string) ([]string, error) {
-	for _, name := range asked {
-		switch name {
-		case "network.host", "security.insecure":
-			if !slices.Contains(e.entitlements, name) {
-				return nil, fmt.Errorf("%w: granting entitlement %s is not allowed by build daemon configuration; its insecure-entitlements would have to name it", ErrInvalidRequest, name)
-			}
-		default:
-			return nil, fmt.Errorf("%w: unknown entitlement %q", ErrInvalidRequest, name)
-		}
-	}
-	return asked, nil
 }
 
 // exportersFor makes the exporters of outputs, the first of which is number first of the build's.
@@ -137,7 +121,7 @@ type build struct {
 	programs   atomic.Int32 // frontends that are programs, now
 }
 
-func (e *Engine) newBuild(r Request, record *history.Build, entitlements []string) (_ *build, err error) {
+func (e *Engine) newBuild(r Request, record *history.Build, granted grants) (_ *build, err error) {
 	group := e.sessions.Group(r.Sessions...)
 	b := &build{
 		engine: e, ref: r.Ref, sessions: group, sink: record, record: record, policy: r.SourcePolicy, policySession: r.PolicySession != "",
@@ -148,7 +132,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, entitlements []strin
 	}
 	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: record})
 	b.loader = e.factory.NewLoader(ops.LoadOptions{
-		Entitlements: entitlements, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
+		Entitlements: granted.names, Devices: granted.devices, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
 	})
 	return b, nil
 }

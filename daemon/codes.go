@@ -15,6 +15,7 @@ import (
 // WithCode gives an error of the engine the gRPC code that belongs to it, for callers and for the build's record. nil stays nil.
 func WithCode(err error) error {
 	var definition *ops.DefinitionError
+	var device *ops.DeviceError
 	var spec *executor.InvalidSpecError
 	switch {
 	case err == nil:
@@ -31,7 +32,7 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.NotFound)
 	case errors.Is(err, history.ErrBehind):
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
-	case errors.Is(err, sourcepolicy.ErrDenied):
+	case errors.Is(err, sourcepolicy.ErrDenied), errors.As(err, &device):
 		return grpcerrors.WrapCode(err, codes.PermissionDenied)
 	case errors.As(err, &definition), errors.As(err, &spec):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)

@@ -25,6 +25,7 @@ import (
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/cachestore"
 	"github.com/slipwaybuild/slipway/solver/executor"
+	"github.com/slipwaybuild/slipway/solver/executor/devices"
 	"github.com/slipwaybuild/slipway/solver/executor/hostplatform"
 	"github.com/slipwaybuild/slipway/solver/executor/network"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -79,6 +80,7 @@ type Engine struct {
 	executor  *executor.Runc
 	network   *network.Network
 	host      *hostplatform.Host
+	devices   *devices.Registry // nil: steps get none
 	collector *collector
 	fetcher   func(func() *session.Group) layers.Fetcher
 	empty     *layers.Ref // the stack of nothing
@@ -112,7 +114,6 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	e.entitlements = slices.Clone(o.Config.Entitlements)
 	e.userAgent = userAgent(o.Version)
 	if e.environment, err = provenance.ReadEnvironment(o.Config.ProvenanceEnvDir); err != nil {
 		return nil, err
@@ -131,6 +132,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	}
 	e.sessions = session.NewManager(session.ManagerOptions{Logger: o.Logger, Tracer: o.Tracer})
 	e.opened("sessions", e.sessions.Close)
+	if err := e.openDevices(o.Config); err != nil {
+		return nil, err
+	}
 	if err := e.openExecutor(ctx, o, root); err != nil {
 		return nil, err
 	}

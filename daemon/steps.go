@@ -26,7 +26,7 @@ func (e *Engine) openExecutor(ctx context.Context, o Options, root string) (err 
 	e.executor, err = executor.New(executor.Options{
 		Store: e.layers, Root: filepath.Join(root, "executor"), Binary: c.Binary, MaxParallelism: c.MaxParallelism,
 		Network: e.network, CgroupParent: c.DefaultCgroupParent, ApparmorProfile: c.ApparmorProfile,
-		KeepFailed: true, Rootless: c.Rootless, Platforms: e.host,
+		KeepFailed: true, Rootless: c.Rootless, Platforms: e.host, Devices: e.devices,
 		DNS: executor.DNS{
 			Nameservers: o.Config.DNS.Nameservers, Options: o.Config.DNS.Options, SearchDomains: o.Config.DNS.SearchDomains,
 		},

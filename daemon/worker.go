@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/solver/executor/devices"
 )
 
 // Product names the engine to frontends and clients.
@@ -21,6 +22,8 @@ type Worker struct {
 	ID        string
 	Labels    map[string]string
 	Platforms []ocispecs.Platform
+	// Devices are those of the host that steps may ask for.
+	Devices devices.Devices
 	// GCPolicy holds the rules of collecting, in their order.
 	GCPolicy []GCRule
 }
@@ -29,6 +32,9 @@ type Worker struct {
 func (e *Engine) Worker() Worker {
 	w := e.worker
 	w.Platforms = e.host.List()
+	if e.devices != nil {
+		w.Devices = e.devices.List()
+	}
 	return w
 }
 

@@ -27,7 +27,8 @@ type flags struct {
 
 	addr, entitlements            []string
 	root, config, group           string
-	debug, trace, rootless        bool
+	debug, trace, rootless, noCDI bool
+	cdiDirs                       []string
 	logFormat, logLevel, debugAdd string
 	tls                           config.TLS
 	idle                          time.Duration
@@ -50,6 +51,8 @@ func (f *flags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.tls.Key, "tlskey", "", "key of the certificate")
 	fs.StringVar(&f.tls.CA, "tlscacert", "", "CA whose certificates clients must have")
 	fs.StringArrayVar(&f.entitlements, "allow-insecure-entitlement", nil, "what builds may be granted: network.host, security.insecure, device; may be repeated")
+	fs.BoolVar(&f.noCDI, "cdi-disabled", false, "steps get no devices of the host (Container Device Interface)")
+	fs.StringArrayVar(&f.cdiDirs, "cdi-spec-dir", nil, "directory of CDI specifications; may be repeated")
 	fs.BoolVar(&f.rootless, "rootless", userns.RunningInUserNS(), "the daemon is root of a user namespace only")
 	fs.DurationVar(&f.idle, "idle-timeout", 0, "leave after so long without connections and builds; 0 is never")
 	f.worker.register(fs)
@@ -103,6 +106,12 @@ func (f *flags) apply(c *config.Config) error {
 	}
 	if len(f.entitlements) > 0 {
 		c.Entitlements = f.entitlements
+	}
+	if f.set("cdi-disabled") {
+		c.CDI.Disabled = &f.noCDI
+	}
+	if len(f.cdiDirs) > 0 {
+		c.CDI.SpecDirs = f.cdiDirs
 	}
 	if f.set("rootless") || f.rootless {
 		c.Worker.OCI.Rootless = f.rootless

@@ -13,8 +13,8 @@ import (
 // workerFlags are those of the one worker there is.
 type workerFlags struct {
 	enabled, containerd, keep string
-	labels, ignoredList       []string
 	ignored                   string
+	labels                    []string
 	ignoredBool, gc           bool
 	c                         config.OCI
 }
@@ -23,7 +23,7 @@ type workerFlags struct {
 // is taken all the same.
 func ignoredFlags() []string {
 	return []string{
-		"otel-socket-path", "cdi-disabled", "cdi-spec-dir", "save-cache-debug", "proxy-network",
+		"otel-socket-path", "save-cache-debug", "proxy-network",
 		"oci-worker-proxy-snapshotter-path", "oci-worker-selinux", "oci-worker-no-process-sandbox",
 	}
 }
@@ -46,8 +46,6 @@ func (f *workerFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.keep, "oci-worker-gc-keepstorage", "", "space to keep, \"reserved[,free[,maximum]]\", in MB or per cent")
 	for _, name := range ignoredFlags() {
 		switch name {
-		case "cdi-spec-dir":
-			fs.StringArrayVar(&f.ignoredList, name, nil, "")
 		case "otel-socket-path", "oci-worker-proxy-snapshotter-path":
 			fs.StringVar(&f.ignored, name, "", "")
 		default:

@@ -24,6 +24,7 @@ type Config struct {
 	Log              Log                 `toml:"log"`
 	GRPC             GRPC                `toml:"grpc"`
 	DNS              DNS                 `toml:"dns"`
+	CDI              CDI                 `toml:"cdi"`
 	Worker           Workers             `toml:"worker"`
 	Registries       map[string]Registry `toml:"registry"`
 	History          History             `toml:"history"`
@@ -61,6 +62,15 @@ type DNS struct {
 	Nameservers   []string `toml:"nameservers"`
 	Options       []string `toml:"options"`
 	SearchDomains []string `toml:"searchDomains"`
+}
+
+// CDI says where devices that steps may ask for are described.
+type CDI struct {
+	Disabled *bool `toml:"disabled"`
+	// SpecDirs hold the descriptions; empty is /etc/cdi, /var/run/cdi and /etc/buildkit/cdi.
+	SpecDirs []string `toml:"specDirs"`
+	// AutoAllowed names devices, or kinds of them, that builds may use without having been granted them.
+	AutoAllowed []string `toml:"autoAllowed"`
 }
 
 // Workers holds the one worker there is.

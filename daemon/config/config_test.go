@@ -70,7 +70,10 @@ specDirs = ["/x"]
 	if c.GRPC.TLS.CA != "/ca" || c.Worker.OCI.MinFreeSpace.Bytes != 1<<30 {
 		t.Errorf("got %+v", c)
 	}
-	if len(warnings) != 3 {
+	if len(c.CDI.SpecDirs) != 1 || c.CDI.SpecDirs[0] != "/x" {
+		t.Errorf("directories of devices %q", c.CDI.SpecDirs)
+	}
+	if len(warnings) != 2 {
 		t.Errorf("want one warning per table without meaning, got %q", warnings)
 	}
 }

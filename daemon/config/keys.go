@@ -12,7 +12,7 @@ import (
 // foreign lists the keys of buildkitd.toml that have no meaning here; "*" stands for one name, and a key also covers the
 // tables below it.
 var foreign = []string{
-	"proxyNetwork", "otel", "cdi", "cache", "compaction", "grpc.securityDescriptor", "worker.containerd",
+	"proxyNetwork", "otel", "cache", "compaction", "grpc.securityDescriptor", "worker.containerd",
 	"worker.oci.userRemapUnsupported", "worker.oci.proxySnapshotterPath", "worker.oci.stargzSnapshotter", "worker.oci.selinux", "worker.oci.noProcessSandbox",
 	"system.sessionAuthTimeout",
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/dial"
+	"github.com/slipwaybuild/slipway/solver/executor/devices"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -78,9 +79,18 @@ func (s *Service) ListWorkers(_ context.Context, r *controlapi.ListWorkersReques
 			Platforms:       pb.PlatformsFromSpec(w.Platforms),
 			BuildkitVersion: s.buildkitVersion(),
 			GCPolicy:        policies(w.GCPolicy),
+			CDIDevices:      devicesOf(w.Devices),
 		})
 	}
 	return res, nil
+}
+
+func devicesOf(list devices.Devices) []*apitypes.CDIDevice {
+	var out []*apitypes.CDIDevice
+	for _, d := range list {
+		out = append(out, &apitypes.CDIDevice{Name: d.Name, AutoAllow: d.AutoAllow, Annotations: d.Annotations})
+	}
+	return out
 }
 
 func policies(rules []daemon.GCRule) []*apitypes.GCPolicy {

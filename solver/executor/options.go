@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/slipwaybuild/slipway/solver/executor/devices"
 	"github.com/slipwaybuild/slipway/solver/executor/network"
 	"github.com/slipwaybuild/slipway/solver/layers"
 )
@@ -34,6 +35,8 @@ type Options struct {
 	Rootless bool
 	// KeepFailed makes an [ExitError] carry what the step left behind.
 	KeepFailed bool
+	// Devices describes the devices that steps may be given; nil has none.
+	Devices *devices.Registry
 	// Platforms says what programs the host runs; nil leaves it to the kernel.
 	Platforms Platforms
 	// Logger takes what the executor has to say; nil is silence.

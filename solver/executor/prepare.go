@@ -125,6 +125,9 @@ func (s *step) lay(c *container) error {
 		}
 		c.mounts = append(c.mounts, m.oci())
 	}
+	if err := s.layDevices(v, c); err != nil {
+		return err
+	}
 	var err error
 	if c.user, err = lookupUser(v, s.spec.User); err != nil {
 		return err

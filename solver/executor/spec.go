@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
 )
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -36,6 +37,7 @@ type container struct {
 	apparmor string
 	rootless bool
 	shmSize  int64
+	devices  *cdi.ContainerEdits // what the host's devices need; may be nil
 }
 
 // ociSpec makes the bundle's config. Defaults are containerd's, which are Docker's, except where a build differs from a service.
@@ -58,6 +60,10 @@ func (c *container) ociSpec(ctx context.Context) (*specs.Spec, error) {
 		return nil, err
 	}
 	setResources(s.Linux.Resources, c.spec.Resources)
+	// After all else: devices may bring variables, mounts and hooks of their own.
+	if err := c.devices.Apply(s); err != nil {
+		return nil, fmt.Errorf("give devices %s: %w", strings.Join(c.spec.Devices, ", "), err)
+	}
 	if c.rootless {
 		withoutPrivileges(s)
 	}

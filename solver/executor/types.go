@@ -30,6 +30,8 @@ type Spec struct {
 	// CgroupParent is a cgroup path below the daemon's; empty is the default.
 	CgroupParent string
 	Resources    Resources
+	// Devices are those of the host that the step is given, by their whole CDI names: "vendor.com/class=name".
+	Devices []string
 	// ValidExitCodes are those that are no failure; empty is {0}.
 	ValidExitCodes []int
 	// RemoveMountStubs also removes parents that were made for mount points.

@@ -8,8 +8,8 @@ import (
 	apicapspb "github.com/moby/buildkit/util/apicaps/pb"
 )
 
-// supported lists the capabilities of LLB that work here. Clients send what the list promises, so what is not in it (CDI
-// devices, git bundles, proxied networks, …) is not asked for.
+// supported lists the capabilities of LLB that work here. Clients send what the list promises, so what is not in it (git
+// bundles, proxied networks, …) is not asked for.
 func supported() []apicaps.CapID {
 	return []apicaps.CapID{
 		pb.CapSourceImage, pb.CapSourceImageResolveMode, pb.CapSourceImageLayerLimit, pb.CapSourceImageChecksum,
@@ -25,7 +25,7 @@ func supported() []apicaps.CapID {
 		pb.CapBuildOpLLBFileName,
 		pb.CapExecMetaBase, pb.CapExecMetaCgroupParent, pb.CapExecMetaNetwork, pb.CapExecMetaProxy, pb.CapExecMetaSecurity,
 		pb.CapExecMetaSecurityDeviceWhitelistV1, pb.CapExecMetaSetsDefaultPath, pb.CapExecMetaUlimit,
-		pb.CapExecMetaRemoveMountStubsRecursive, pb.CapExecMetaLinuxResources,
+		pb.CapExecMetaRemoveMountStubsRecursive, pb.CapExecMetaLinuxResources, pb.CapExecMetaCDI,
 		pb.CapExecMountBind, pb.CapExecMountBindReadWriteNoOutput, pb.CapExecMountCache, pb.CapExecMountCacheSharing,
 		pb.CapExecMountContentCache, pb.CapExecMountSelector, pb.CapExecMountTmpfs, pb.CapExecMountTmpfsSize,
 		pb.CapExecMountSecret, pb.CapExecMountSSH, pb.CapExecCgroupsMounted, pb.CapExecSecretEnv, pb.CapExecValidExitCode,

@@ -14,7 +14,6 @@ var refused = map[string]string{
 	"source.git.bundle":         "a git source refuses the attribute git.bundle",
 	"source.git.checkoutbundle": "a git source refuses the attribute git.checkoutbundle",
 	"exec.meta.network.proxy":   "Control.Solve refuses ProxyNetwork",
-	"exec.meta.cdi":             "an exec op with a required device is refused",
 }
 
 // unlisted are constants that BuildKit's clients send, and its list forgets.

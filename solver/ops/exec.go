@@ -26,6 +26,7 @@ type execOp struct {
 	outputs []int
 	// selectors holds, per input, what is read of it; nil for all.
 	selectors []solver.Selector
+	devices   stepDevices
 	leftovers leftovers
 }
 
@@ -48,6 +49,10 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 	if err := l.checkEntitlements(op.Network, op.Security); err != nil {
 		return nil, 0, err
 	}
+	granted, err := l.devices(op.CdiDevices, nameOf(parsed, nil))
+	if err != nil {
+		return nil, 0, err
+	}
 	outputs, err := execOutputs(op.Mounts)
 	if err != nil {
 		return nil, 0, err
@@ -58,6 +63,7 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 		resources: parsed.meta.GetLinuxResources(),
 		platform:  platform,
 		outputs:   outputs,
+		devices:   granted,
 	}
 	if e.selectors, err = execSelectors(l.f, op.Mounts, inputs); err != nil {
 		return nil, 0, err
@@ -128,11 +134,6 @@ func checkMounts(mounts []*pb.Mount, inputs int) error {
 func checkRest(op *pb.ExecOp) error {
 	if err := checkSecretEnv(op.Secretenv); err != nil {
 		return err
-	}
-	for _, d := range op.CdiDevices {
-		if d != nil && !d.Optional {
-			return fmt.Errorf("device %q is required, but CDI devices are not supported", d.Name)
-		}
 	}
 	return checkModes(op.Network, op.Security)
 }

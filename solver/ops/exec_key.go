@@ -13,8 +13,9 @@ import (
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 )
 
-// Key names everything that can change what the command does. Not in it are proxies, addresses of extra hosts, limits on
-// resources, the cgroup, the ids of caches, and values of secrets: people change these without wanting the step to run again.
+// Key names everything that can change what the command does. Of devices it names those that the host has of what was asked for. Not
+// in it are proxies, addresses of extra hosts, limits on resources, the cgroup, the ids of caches, and values of secrets: people
+// change these without wanting the step to run again.
 func (e *execOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 	meta := e.op.Meta
 	parts := solver.Parts{{Name: "op", Value: "exec"}}
@@ -46,6 +47,9 @@ func (e *execOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 	}
 	for _, s := range e.op.Secretenv {
 		add("secretEnv."+s.Name, fmt.Sprintf("%s optional=%t", s.ID, s.Optional))
+	}
+	for _, name := range e.devices.names {
+		add("device."+name, "")
 	}
 	for _, m := range e.op.Mounts {
 		parts = append(parts, e.mountParts(m)...)

@@ -30,6 +30,9 @@ func (e *execOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 			return nil, err
 		}
 	}
+	for _, name := range e.devices.skipped {
+		call.Progress().Log(progress.Stderr, fmt.Appendf(nil, "optional device %q is not on this host, the step runs without it\n", name))
+	}
 	out, err := e.f.exec.Run(ctx, e.spec(inputs), servicesOf(call), logTo(call.Progress()), call.Progress())
 	if err != nil {
 		if out != nil {
@@ -177,6 +180,7 @@ func (e *execOp) spec(inputs []solver.Result) executor.Spec {
 		CgroupParent:     meta.CgroupParent,
 		RemoveMountStubs: meta.RemoveMountStubsRecursive,
 		Platform:         platforms.Format(e.platform),
+		Devices:          e.devices.names,
 	}
 	for _, u := range meta.Ulimit {
 		s.Ulimits = append(s.Ulimits, executor.Ulimit{Name: u.GetName(), Soft: u.GetSoft(), Hard: u.GetHard()})

@@ -14,6 +14,7 @@ import (
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/executor"
+	"github.com/slipwaybuild/slipway/solver/executor/devices"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/source"
 )
@@ -26,6 +27,8 @@ type Options struct {
 	Executor executor.Executor
 	// Containers makes interactive containers; nil refuses them.
 	Containers Containers
+	// Devices are those of the host that steps may ask for; nil has none.
+	Devices *devices.Registry
 	// Sources serve source ops by scheme. Where two serve one scheme, New fails.
 	Sources []source.Source
 	// Fetcher makes what brings lazy layers. It borrows the sessions that the function returns, and asks anew for each blob. Nil
@@ -44,6 +47,7 @@ type Factory struct {
 	store    *layers.Store
 	exec     executor.Executor
 	ctrs     Containers
+	devices  *devices.Registry
 	sources  map[string]source.Source
 	fetcher  func(func() *session.Group) layers.Fetcher
 	platform ocispecs.Platform
@@ -66,6 +70,7 @@ func New(o Options) (*Factory, error) {
 		store:    o.Store,
 		exec:     o.Executor,
 		ctrs:     o.Containers,
+		devices:  o.Devices,
 		sources:  map[string]source.Source{},
 		fetcher:  o.Fetcher,
 		platform: o.DefaultPlatform,
@@ -125,6 +130,8 @@ type SolveFunc func(ctx context.Context, def *pb.Definition) (solver.Result, err
 type LoadOptions struct {
 	// Entitlements are those the build was granted: "network.host", "security.insecure".
 	Entitlements []string
+	// Devices are those of the host that the build was granted beside what every build may use; nil is none.
+	Devices *DeviceGrant
 	// NoCache makes every step run. Sources are looked up as ever.
 	NoCache bool
 	// Solve serves build ops; nil refuses them. It must not be a method of something that outlives the build.

@@ -150,7 +150,7 @@ func TestEntitlements(t *testing.T) {
 
 func TestCapabilities(t *testing.T) {
 	y := newYard(t, withFake)
-	if caps := Caps(); !slices.IsSorted(caps) || !slices.Contains(caps, "exec.mount.cache") || slices.Contains(caps, "exec.meta.cdi") {
+	if caps := Caps(); !slices.IsSorted(caps) || !slices.Contains(caps, "exec.mount.cache") || slices.Contains(caps, "exec.meta.network.proxy") {
 		t.Errorf("Caps() = %v", caps)
 	}
 	def := define(t, mem("base").Run(llb.Args([]string{"x"})).Root())
@@ -199,7 +199,7 @@ func TestBadDefinitions(t *testing.T) {
 		{"exec with sparse outputs", exec(func(e *pb.ExecOp) { e.Mounts[0].Output = 3 }), "output 3"},
 		{"exec with a tmpfs root", exec(func(e *pb.ExecOp) { e.Mounts[0].MountType = pb.MountType_TMPFS; e.Mounts[0].Output = -1 }), "cannot be the root"},
 		{"exec with unknown mount", exec(func(e *pb.ExecOp) { e.Mounts[0].MountType = 99 }), "unknown mount type"},
-		{"exec with a device", exec(func(e *pb.ExecOp) { e.CdiDevices = []*pb.CDIDevice{{Name: "v.com/gpu=1"}} }), "CDI devices are not supported"},
+		{"exec with a device", exec(func(e *pb.ExecOp) { e.CdiDevices = []*pb.CDIDevice{{Name: "v.com/gpu=1"}} }), "CDI device support is disabled"},
 		{"content cache where unsafe", exec(func(e *pb.ExecOp) { e.Mounts[0].ContentCache = pb.MountContentCache_ON }), "invalid mount cache content"},
 		{"file without actions", file(), "without actions"},
 		{"file without outputs", file(&pb.FileAction{Action: mk, Output: -1, SecondaryInput: -1}), "without outputs"},

@@ -110,7 +110,8 @@ func (l *Loader) Load(ctx context.Context, def *pb.Definition) (*Graph, error) {
 // fail wraps what is wrong with an op. Refusals stay as they are: they are no fault of the definition.
 func (l *Loader) fail(op *parsedOp, err error) error {
 	var ent *EntitlementError
-	if errors.As(err, &ent) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var dev *DeviceError
+	if errors.As(err, &ent) || errors.As(err, &dev) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return &DefinitionError{Op: op.digest, Err: err}

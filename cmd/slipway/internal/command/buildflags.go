@@ -29,7 +29,7 @@ func registerBuild(fs *pflag.FlagSet, o *buildOptions) {
 	fs.BoolVar(&o.Load, "load", false, "accepted for docker's sake: images go to the local store anyway")
 	fs.StringVar(&o.Network, "network", "default", "network of RUN steps: default, host or none")
 	fs.StringArrayVar(&o.AddHosts, "add-host", nil, "line of /etc/hosts in RUN steps, host:ip")
-	fs.StringArrayVar(&o.Allow, "allow", nil, "entitlement the build may use: network.host or security.insecure")
+	fs.StringArrayVar(&o.Allow, "allow", nil, "entitlement the build may use: network.host, security.insecure, device or device=NAME[,alias=X]")
 	fs.StringVar(&o.ShmSize, "shm-size", "", "size of /dev/shm in RUN steps")
 	fs.StringArrayVar(&o.Ulimits, "ulimit", nil, "limit of RUN steps, name=soft[:hard]")
 	fs.StringVar(&o.CgroupParent, "cgroup-parent", "", "cgroup of RUN steps")
