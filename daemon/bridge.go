@@ -64,10 +64,11 @@ func (b *build) runFrontendFor(ctx context.Context, bridge frontend.Bridge, pare
 		return nil, fmt.Errorf("%w: unknown frontend %q", ErrInvalidRequest, name)
 	}
 	r.Opts = b.attests.forFrontend(r.Opts)
-	res, err := f.Build(ctx, b.scoped(bridge, parent, requestOf(name, r)), r)
+	res, err := f.Build(ctx, b.scoped(bridge, parent, b.engine.producers.request(name, r)), r)
 	if err != nil {
 		return nil, err
 	}
+	b.engine.producers.add(b, res)
 	return res, nil
 }
 

@@ -141,6 +141,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, granted grants) (_ *
 func (b *build) close() error {
 	err := errors.Join(b.undrive(), b.containers.release(), b.leftovers.release(), b.refs.release(), b.solver.Close(), b.answers.Close())
 	b.imports.close()
+	b.engine.producers.forget(b)
 	return err
 }
 

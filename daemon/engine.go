@@ -91,6 +91,7 @@ type Engine struct {
 	spans     *traces.Recorder // nil: builds have no traces
 	caches    *caches
 	gateways  *gateways
+	producers *producers
 
 	good, failed atomic.Int64 // builds that ended
 
@@ -107,7 +108,7 @@ type closer struct {
 
 // Open opens the engine over its root, cleaning up what a killed one left there. The caller closes it.
 func Open(ctx context.Context, o Options) (_ *Engine, err error) {
-	e := &Engine{log: o.Logger, version: o.Version, tracer: o.Tracer, spans: o.Spans, gateways: newGateways()}
+	e := &Engine{log: o.Logger, version: o.Version, tracer: o.Tracer, spans: o.Spans, gateways: newGateways(), producers: newProducers()}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {

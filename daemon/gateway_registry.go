@@ -64,7 +64,8 @@ func (e *Engine) Gateway(ctx context.Context, ref string) (*Gateway, error) {
 
 // drive opens the build to its client until the build closes.
 func (b *build) drive(ctx context.Context, r Request) {
-	b.gateway = newGateway(ctx, b.scoped(b, nil, nil), frontendRequest(r))
+	req := frontendRequest(r)
+	b.gateway = newGateway(ctx, b.scoped(b, nil, b.engine.producers.request("", req)), req)
 	b.engine.gateways.add(b.ref, b.gateway)
 }
 

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +22,7 @@ type scope struct {
 	frontend.Bridge // the build's, or one under more policies
 	build           *build
 	parent          *scope              // nil for what the client asked
-	request         *provenance.Request // nil for the client itself
+	request         *provenance.Request // of a client that drives, without a frontend; nil for what speaks of the result
 
 	mu     sync.Mutex
 	images []provenance.Image // that the frontend asked the meaning of
@@ -52,11 +51,6 @@ func buildBehind(b frontend.Bridge) *build {
 		return b.build
 	}
 	return nil
-}
-
-// requestOf is what provenance tells of a request.
-func requestOf(name string, r frontend.Request) *provenance.Request {
-	return &provenance.Request{Frontend: name, Args: maps.Clone(r.Opts), Inputs: slices.Sorted(maps.Keys(r.Inputs))}
 }
 
 // root is what the client asked for, if that was another request.

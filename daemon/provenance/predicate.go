@@ -3,6 +3,7 @@ package provenance
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -53,13 +54,15 @@ func (c *Capture) Predicate(o Options, r Run) (any, error) {
 		return nil, err
 	}
 	main := c.tell(c.Request)
+	if c.Root != nil {
+		root := c.tell(c.Root)
+		if !root.params.empty() && !reflect.DeepEqual(root.params, main.params) {
+			main.params.Root = &nestedRequest{ConfigSource: root.source, Request: &root.params}
+		}
+	}
 	main.params.Secrets, main.params.SSH = grantsOf(c.Secrets), grantsOf(c.SSH)
 	for _, name := range c.Locals {
 		main.params.Locals = append(main.params.Locals, local{Name: name})
-	}
-	if c.Root != nil {
-		root := c.tell(c.Root)
-		main.params.Root = &nestedRequest{ConfigSource: root.source, Request: &root.params}
 	}
 	complete := !c.Incomplete && len(c.Locals) == 0
 	p := &predicate{

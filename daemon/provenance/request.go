@@ -13,8 +13,9 @@ type Request struct {
 	Frontend string
 	// Args are the frontend's options as it got them.
 	Args map[string]string
-	// Inputs are the names of graphs given as contexts.
-	Inputs []string
+	// Inputs are the requests that gave the graphs it was given as contexts, by their names, as far as that is known. What led to
+	// those requests is not told.
+	Inputs map[string]*Request
 }
 
 // hostArgs are those that say nothing of what is built.
@@ -102,14 +103,18 @@ func (c *Capture) tell(r *Request) told {
 		return ok
 	})
 	t.params = parameters{Frontend: r.Frontend, Args: args}
-	for _, name := range r.Inputs {
+	for name, in := range r.Inputs {
 		if t.params.Inputs == nil {
 			t.params.Inputs = map[string]nestedRequest{}
 		}
-		t.params.Inputs[name] = nestedRequest{}
+		inner := c.tell(in)
+		t.params.Inputs[name] = nestedRequest{ConfigSource: inner.source, Request: &inner.params}
 	}
 	return t
 }
+
+// empty tells whether nothing was asked for.
+func (p *parameters) empty() bool { return p.Frontend == "" && len(p.Args) == 0 && len(p.Inputs) == 0 }
 
 // scrub takes out what may be private; true if anything of the arguments was.
 func (p *parameters) scrub() (incomplete bool) {
@@ -119,6 +124,11 @@ func (p *parameters) scrub() (incomplete bool) {
 		return private
 	})
 	p.Secrets, p.SSH = nil, nil
+	for _, in := range p.Inputs {
+		if in.Request != nil {
+			incomplete = in.Request.scrub() || incomplete
+		}
+	}
 	if p.Root != nil && p.Root.Request != nil {
 		incomplete = p.Root.Request.scrub() || incomplete
 	}
