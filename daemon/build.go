@@ -116,6 +116,8 @@ type build struct {
 	id            string // unlike ref, nobody else chooses it
 	began         time.Time
 
+	provenanceRecorded bool // or being recorded; of the goroutine that runs the build
+
 	containers containers
 	leftovers  leftovers
 	programs   atomic.Int32 // frontends that are programs, now

@@ -32,6 +32,7 @@ func (b *build) output(ctx context.Context, r Request, res *frontend.Result, exp
 	if err != nil {
 		return nil, err
 	}
+	defer b.recordProvenance(ctx, res)()
 	if err := b.attest(ctx, res, &in); err != nil {
 		return nil, err
 	}

@@ -193,6 +193,13 @@ func checkGood(h historian, r *controlapi.BuildHistoryRecord) {
 	if !bytes.Contains(config, []byte("rootfs")) {
 		t.Errorf("the result's config: %s", config)
 	}
+	from := r.Result.GetAttestations()
+	if len(from) != 1 || from[0].Annotations["in-toto.io/predicate-type"] != "https://slsa.dev/provenance/v1" || from[0].MediaType != "application/vnd.in-toto+json" {
+		t.Fatalf("where it came from: %v", from)
+	}
+	if b := h.blob(from[0]); !bytes.Contains(b, []byte(`"build-arg:REMOTE"`)) || !bytes.Contains(b, []byte("echo said by the step")) || bytes.Contains(b, []byte("secret")) {
+		t.Errorf("where it came from: %s", b)
+	}
 	if !bytes.Contains(h.blob(r.Trace), []byte("echo said by the step")) {
 		t.Error("the trace lacks a step")
 	}

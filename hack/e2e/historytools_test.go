@@ -90,6 +90,7 @@ func TestBuildxHistory(t *testing.T) {
 	expect(t, buildx("history", "inspect", good), "Build Steps:", "application/vnd.oci.image.manifest.v1+json")
 	expect(t, buildx("history", "inspect", bad), "2 | >>> COPY nothing /x", "Error:")
 	expect(t, buildx("history", "inspect", "attachment", "--type", "application/vnd.oci.image.manifest.v1+json", good), `"layers"`)
+	expect(t, buildx("history", "inspect", "attachment", "--type", "provenance", good), `"buildType"`, `"frontend": "dockerfile.v0"`)
 	expect(t, buildx("history", "trace", good), `"operationName"`, "said by the step", "Control/Solve")
 	archive := filepath.Join(t.TempDir(), "a.dockerbuild")
 	expect(t, buildx("history", "export", "-o", archive, good))
