@@ -3,6 +3,7 @@
 # a directory and once to an image archive. The daemon is started on demand and leaves by itself. A second run finds every
 # step in the cache.
 set -euo pipefail
+unset DOCKER_HOST DOCKER_CONTEXT # what is shown is slipwayd, not Docker's daemon
 cd "$(dirname "$0")/.."
 hack/install.sh runc busybox-static ca-certificates
 make --no-print-directory build

@@ -2,6 +2,7 @@
 # Slipway builds Slipway: examples/self in a Debian root file system made here (no registry is needed), with this machine's Go
 # toolchain, certificates and module proxy. The programs go to .demo/self. Further arguments go to slipway build.
 set -euo pipefail
+unset DOCKER_HOST DOCKER_CONTEXT # what is shown is slipwayd, not Docker's daemon
 cd "$(dirname "$0")/.."
 hack/install.sh mmdebstrap ca-certificates runc
 make --no-print-directory build

@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/display"
+	"github.com/slipwaybuild/slipway/cmd/slipway/internal/dockerhost"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/remote"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/request"
 	"github.com/slipwaybuild/slipway/session/dial"
@@ -50,14 +50,18 @@ func newBuild(g *global, s Streams) *cobra.Command {
 		Args: exactArgs(1, "the build context"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Context = args[0]
-			return build(cmd.Context(), g, o, s)
+			e, err := g.docker()
+			if err != nil {
+				return usageError{err}
+			}
+			return build(cmd.Context(), g, e, o, s)
 		},
 	}
 	registerBuild(cmd.Flags(), &o)
 	return cmd
 }
 
-func build(ctx context.Context, g *global, o buildOptions, s Streams) error {
+func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOptions, s Streams) error {
 	if o.quiet {
 		if o.progress != "auto" && o.progress != "quiet" {
 			return usageError{fmt.Errorf("progress=%s and quiet cannot be used together", o.progress)}
@@ -69,6 +73,9 @@ func build(ctx context.Context, g *global, o buildOptions, s Streams) error {
 	}
 	if err := removeStale(o.iidFile); err != nil {
 		return err
+	}
+	if e != nil {
+		return buildByDocker(ctx, e, o, s)
 	}
 	p, err := request.Prepare(ctx, o.Options, s.In, s.Out)
 	if err != nil {
@@ -93,7 +100,10 @@ func build(ctx context.Context, g *global, o buildOptions, s Streams) error {
 	if err := p.FinishCaches(ctx, answer); err != nil {
 		return err
 	}
-	return finish(o, p, answer, s)
+	if p.Solve.FrontendAttrs["requestid"] != "" {
+		return printCall(answer, s)
+	}
+	return finish(o, p.Solve.Ref, answer, s)
 }
 
 // solve runs the session, the build and its display side by side. The build's error is the one that counts.
@@ -156,10 +166,7 @@ func removeStale(path string) error {
 }
 
 // finish writes what was asked for about the outcome.
-func finish(o buildOptions, p *request.Prepared, answer map[string]string, s Streams) error {
-	if p.Solve.FrontendAttrs["requestid"] != "" {
-		return printCall(answer, s)
-	}
+func finish(o buildOptions, ref string, answer map[string]string, s Streams) error {
 	id := answer[keyConfigDigest]
 	if id == "" {
 		id = answer[keyDigest]
@@ -173,7 +180,7 @@ func finish(o buildOptions, p *request.Prepared, answer map[string]string, s Str
 		}
 	}
 	if o.metadataFile != "" {
-		if err := writeMetadata(o.metadataFile, p.Solve, answer); err != nil {
+		if err := writeMetadata(o.metadataFile, ref, answer); err != nil {
 			return err
 		}
 	}
@@ -184,8 +191,8 @@ func finish(o buildOptions, p *request.Prepared, answer map[string]string, s Str
 }
 
 // writeMetadata writes the answer as JSON; values that are themselves base64 of JSON are written as such.
-func writeMetadata(path string, req *controlapi.SolveRequest, answer map[string]string) error {
-	md := map[string]any{"slipway.build.ref": req.Ref}
+func writeMetadata(path, ref string, answer map[string]string) error {
+	md := map[string]any{"slipway.build.ref": ref}
 	for k, v := range answer {
 		md[k] = v
 		if b, err := base64.StdEncoding.DecodeString(v); err == nil {

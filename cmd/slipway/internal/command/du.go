@@ -24,6 +24,9 @@ func newDu(g *global, s Streams) *cobra.Command {
 		Short: "Show what the daemon keeps on disk",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := g.slipwaydOnly("docker system df"); err != nil {
+				return err
+			}
 			d, err := remote.Connect(cmd.Context(), g.addr, true, s.Err)
 			if err != nil {
 				return err
@@ -108,6 +111,9 @@ func newPrune(g *global, s Streams) *cobra.Command {
 		Short: "Remove what no build and no image uses",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := g.slipwaydOnly("docker builder prune"); err != nil {
+				return err
+			}
 			maxUsed, err := size(o.maxUsed)
 			if err != nil {
 				return usageError{err}

@@ -9,7 +9,6 @@ import (
 	"os"
 
 	"github.com/slipwaybuild/slipway/cmd/internal/version"
-	"github.com/slipwaybuild/slipway/cmd/slipway/internal/address"
 	"github.com/spf13/cobra"
 )
 
@@ -60,11 +59,6 @@ func Execute(ctx context.Context, args []string, s Streams) int {
 	return exitFailed
 }
 
-// global are the flags of every command.
-type global struct {
-	addr string
-}
-
 func newRoot(s Streams) *cobra.Command {
 	g := &global{}
 	root := &cobra.Command{
@@ -85,7 +79,7 @@ func newRoot(s Streams) *cobra.Command {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVar(&g.addr, "addr", address.Default(), "address of the daemon, unix:///path (or $"+address.Env+")")
+	g.register(root.PersistentFlags())
 	root.AddCommand(newBuild(g, s), newDu(g, s), newPrune(g, s), newVersion(g, s))
 	return root
 }

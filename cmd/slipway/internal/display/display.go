@@ -34,17 +34,22 @@ func Follow(ctx context.Context, ctl controlapi.ControlClient, ref, mode string,
 	if err != nil {
 		return fmt.Errorf("follow the build: %w", err)
 	}
+	return Show(ctx, mode, out, func(statuses chan<- *client.SolveStatus) error { return read(ctx, stream, statuses) })
+}
+
+// Show draws what feed sends, on out, until feed returns; feed runs in a goroutine of its own, and what it sends is always taken.
+func Show(ctx context.Context, mode string, out *os.File, feed func(chan<- *client.SolveStatus) error) error {
 	statuses := make(chan *client.SolveStatus)
-	var readErr error
+	var feedErr error
 	go func() {
 		defer close(statuses)
-		readErr = read(ctx, stream, statuses)
+		feedErr = feed(statuses)
 	}()
-	err = draw(ctx, statuses, mode, out)
-	// What is drawn no more is read on, so that the reader ends.
+	err := draw(ctx, statuses, mode, out)
+	// What is drawn no more is read on, so that the feed ends.
 	for range statuses {
 	}
-	return errors.Join(err, readErr)
+	return errors.Join(err, feedErr)
 }
 
 func read(ctx context.Context, stream controlapi.Control_StatusClient, statuses chan<- *client.SolveStatus) error {
