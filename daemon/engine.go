@@ -17,6 +17,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/config"
 	"github.com/slipwaybuild/slipway/daemon/events"
 	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/daemon/provenance"
 	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/exporter"
@@ -72,6 +73,7 @@ type Engine struct {
 	layers    *layers.Store
 	images    *images.Store
 	foreign   *containerd.Daemon // what keeps images; nil if it is the engine itself
+	imageWork *imageservice.Service
 	registry  *registry.Registry
 	cache     *cachestore.Store
 	solver    *solver.Solver
@@ -214,6 +216,9 @@ func (e *Engine) openStores(ctx context.Context, o Options, root string) (err er
 		return fmt.Errorf("configure registries: %w", err)
 	}
 	e.opened("registry connections", e.registry.Close)
+	e.imageWork = imageservice.New(imageservice.Options{
+		Images: e.images, Layers: e.layers, Registry: e.registry, Events: &e.events, Platform: e.platform, Logger: e.log,
+	})
 	return nil
 }
 
@@ -265,6 +270,9 @@ func (e *Engine) Tracer() opentracing.Tracer { return e.tracer }
 
 // Realisation says how layers are realised on this host.
 func (e *Engine) Realisation() string { return e.layers.Realisation() }
+
+// Images is what clients do with local images.
+func (e *Engine) Images() *imageservice.Service { return e.imageWork }
 
 // Active counts the builds that run.
 func (e *Engine) Active() int { return e.history.Active() }

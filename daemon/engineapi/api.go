@@ -21,8 +21,8 @@ type Options struct {
 	GRPC *listen.Queue
 	// Settings is asked at every request; nil is the zero Settings.
 	Settings func() Settings
-	// ImageUsage adds the images to what takes disk; nil is none.
-	ImageUsage ImageUsage
+	// Images is the local image store.
+	Images Images
 	// Version is the engine's own.
 	Version string
 	Logger  *slog.Logger
@@ -52,6 +52,7 @@ func (a *api) routes() []route {
 		a.systemRoutes(),
 		a.connectionRoutes(),
 		a.buildRoutes(),
+		a.imageRoutes(),
 		docsRoutes(),
 		emptyRoutes(),
 		unservedRoutes(),

@@ -20,7 +20,7 @@ func newTestAPI(t *testing.T, change ...func(*Options)) (*httptest.Server, *list
 	t.Helper()
 	sessions := session.NewManager(session.ManagerOptions{})
 	q := listen.NewQueue()
-	o := Options{Engine: &fakeEngine{}, Sessions: sessions, GRPC: q, Version: "1.2.3", Logger: slog.New(slog.DiscardHandler)}
+	o := Options{Engine: &fakeEngine{}, Images: fakeImages{}, Sessions: sessions, GRPC: q, Version: "1.2.3", Logger: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&o)
 	}

@@ -74,7 +74,7 @@ func newBuildServer(t *testing.T, settings Settings, work func(ctx context.Conte
 			time.Sleep(time.Millisecond)
 		}
 	}
-	h := New(Options{Engine: s.engine, Sessions: s.sessions, Version: "1", Settings: func() Settings { return settings }, Logger: discard()})
+	h := New(Options{Engine: s.engine, Images: fakeImages{}, Sessions: s.sessions, Version: "1", Settings: func() Settings { return settings }, Logger: discard()})
 	s.api = h.(*api)
 	s.api.uploads.wait, s.api.drain = 5*time.Second, 50*time.Millisecond
 	s.Server = httptest.NewServer(h)
@@ -460,7 +460,7 @@ func FuzzUpgrade(f *testing.F) {
 	f.Add("POST /grpc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	f.Add("POST /v1.41/session HTTP/1.0\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc")
 	sessions := session.NewManager(session.ManagerOptions{})
-	s := httptest.NewServer(New(Options{Engine: &fakeEngine{}, Sessions: sessions, GRPC: closedQueue(), Version: "1", Logger: discard()}))
+	s := httptest.NewServer(New(Options{Engine: &fakeEngine{}, Images: fakeImages{}, Sessions: sessions, GRPC: closedQueue(), Version: "1", Logger: discard()}))
 	f.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()

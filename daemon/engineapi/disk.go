@@ -1,7 +1,6 @@
 package engineapi
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,22 +30,16 @@ type cacheRecord struct {
 // diskUsage is the answer of /system/df.
 type diskUsage struct {
 	LayersSize  int64
-	Images      any
+	Images      []imageSummary
 	Containers  []any
 	Volumes     []any
 	BuildCache  []cacheRecord
 	BuilderSize int64
 }
 
-// ImageUsage tells how much disk the local images take.
-type ImageUsage interface {
-	// DiskUsage returns the images as GET /images/json lists them, and the bytes of all their layers, each counted once.
-	DiskUsage(context.Context) (images any, layers int64, err error)
-}
-
 // systemDF tells what is on disk.
 func (a *api) systemDF(w http.ResponseWriter, r *http.Request) error {
-	u := diskUsage{Images: []any{}, Containers: []any{}, Volumes: []any{}, BuildCache: []cacheRecord{}}
+	u := diskUsage{Images: []imageSummary{}, Containers: []any{}, Volumes: []any{}, BuildCache: []cacheRecord{}}
 	list, err := a.Engine.Usage(r.Context())
 	if err != nil {
 		return err
@@ -57,10 +50,13 @@ func (a *api) systemDF(w http.ResponseWriter, r *http.Request) error {
 			u.BuilderSize += c.Size
 		}
 	}
-	if a.ImageUsage != nil {
-		if u.Images, u.LayersSize, err = a.ImageUsage.DiskUsage(r.Context()); err != nil {
-			return err
-		}
+	images, size, err := a.Images.DiskUsage(r.Context())
+	if err != nil {
+		return err
+	}
+	u.LayersSize = size
+	for _, i := range images {
+		u.Images = append(u.Images, newSummary(i, true))
 	}
 	return answer(w, u)
 }

@@ -2,19 +2,20 @@ package engineapi
 
 import "net/http"
 
-// emptyRoutes answer about what a build engine has none of: clients list it beside what it has, and look a name up everywhere.
+// emptyRoutes answer about what a build engine has none of: clients list it beside what it has, and look a name up everywhere, also
+// one of an image, with slashes.
 func emptyRoutes() []route {
 	none := []string{}
 	return []route{
 		{http.MethodGet, "/containers/json", always(none)},
 		{http.MethodPost, "/containers/prune", always(map[string]any{"ContainersDeleted": nil, "SpaceReclaimed": 0})},
-		{http.MethodGet, "/containers/{name}/json", missing("No such container: %s")},
+		{http.MethodGet, "/containers/{name...}/json", missing("No such container: %s")},
 		{http.MethodGet, "/volumes", always(map[string]any{"Volumes": none, "Warnings": nil})},
 		{http.MethodPost, "/volumes/prune", always(map[string]any{"VolumesDeleted": nil, "SpaceReclaimed": 0})},
-		{http.MethodGet, "/volumes/{name}", missing("get %s: no such volume")},
+		{http.MethodGet, "/volumes/{name...}", missing("get %s: no such volume")},
 		{http.MethodGet, "/networks", always(none)},
 		{http.MethodPost, "/networks/prune", always(map[string]any{"NetworksDeleted": nil})},
-		{http.MethodGet, "/networks/{name}", missing("network %s not found")},
+		{http.MethodGet, "/networks/{name...}", missing("network %s not found")},
 		{http.MethodGet, "/plugins", always(none)},
 		{http.MethodGet, "/plugins/{name...}/json", missing("plugin %q not found")},
 	}

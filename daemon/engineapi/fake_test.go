@@ -7,6 +7,7 @@ import (
 
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/daemon/events"
+	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/daemon/listen"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -69,4 +70,15 @@ func closedQueue() *listen.Queue {
 	q := listen.NewQueue()
 	_ = q.Close()
 	return q
+}
+
+// fakeImages is a store without images, in which nothing else can be done.
+type fakeImages struct{ Images }
+
+func (fakeImages) List(context.Context, imageservice.ListOptions) ([]imageservice.Summary, error) {
+	return nil, nil
+}
+
+func (fakeImages) DiskUsage(context.Context) ([]imageservice.Summary, int64, error) {
+	return nil, 0, nil
 }

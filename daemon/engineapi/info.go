@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
+	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,8 +43,13 @@ func (a *api) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		name = "unknown"
 	}
+	images, err := a.Images.List(r.Context(), imageservice.ListOptions{})
+	if err != nil {
+		return err
+	}
 	in := info{Info: system.Info{
-		ID: worker.ID, Name: name, ServerVersion: a.Version,
+		Images: len(images),
+		ID:     worker.ID, Name: name, ServerVersion: a.Version,
 		Driver:       "slipway",
 		DriverStatus: [][2]string{{"layers", a.Engine.Realisation()}},
 		Plugins: system.PluginsInfo{

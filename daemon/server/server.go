@@ -52,7 +52,7 @@ func Run(ctx context.Context, o Options) error {
 	sessions := o.Engine.Sessions()
 	rpc := newGRPC(o)
 	httpServer := newHTTP(engineapi.New(engineapi.Options{
-		Engine: o.Engine, Sessions: sessions, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
+		Engine: o.Engine, Images: o.Engine.Images(), Sessions: sessions, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
 	}), usualLimits(), o.Logger)
 	conns := &counter{}
 	eg, egCtx := errgroup.WithContext(ctx)

@@ -37,7 +37,8 @@ type fetcher struct {
 	next remotes.Fetcher
 }
 
-// Fetch opens the content; what the host refuses, it refuses here and not at the first Read.
+// Fetch opens the content; what the host refuses, it refuses here and not at the first Read. What it opens is an io.Seeker, to go on
+// where an earlier download ended.
 func (f *fetcher) Fetch(ctx context.Context, d ocispecs.Descriptor) (io.ReadCloser, error) {
 	plain := d
 	plain.URLs = nil
@@ -79,10 +80,31 @@ func (f *fetcher) open(ctx context.Context, d ocispecs.Descriptor, at openFunc) 
 	if _, err := buf.Peek(1); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(err, b.Close())
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{buf, b}, nil
+	return &opened{Reader: buf, blob: b}, nil
+}
+
+// opened is a blob that is being read.
+type opened struct {
+	*bufio.Reader
+	blob *blobReader
+}
+
+func (o *opened) Close() error { return o.blob.Close() }
+
+// Seek moves to an offset from the beginning, in a new connection.
+func (o *opened) Seek(offset int64, whence int) (int64, error) {
+	if whence != io.SeekStart || offset < 0 || offset > o.blob.size {
+		return 0, fmt.Errorf("move to byte %d of %s: %w", offset, o.blob.what.Digest, errdefs.ErrInvalidArgument)
+	}
+	if offset == o.blob.offset-int64(o.Buffered()) {
+		return offset, nil
+	}
+	if err := o.blob.Close(); err != nil {
+		return 0, err
+	}
+	o.blob.offset, o.blob.stalls = offset, 0
+	o.Reset(o.blob)
+	return offset, nil
 }
 
 // get reads a URL that a manifest names, as anybody may.
