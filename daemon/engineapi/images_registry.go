@@ -2,6 +2,7 @@ package engineapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/session"
+	sourceregistry "github.com/slipwaybuild/slipway/solver/source/registry"
 )
 
 // maxLogin bounds the body of a login, in bytes.
@@ -90,7 +92,16 @@ func (a *api) createImage(w http.ResponseWriter, r *http.Request) error {
 	if reference.IsNameOnly(named) {
 		pull = a.Images.PullAll
 	}
-	return out.End(pull(r.Context(), named, platform, sessions, showProgress(out)))
+	return out.End(pullFailure(named, pull(r.Context(), named, platform, sessions, showProgress(out))))
+}
+
+// pullFailure answers as docker's daemon does where an account is wanted: clients take status 401 for a question to their user, and
+// some wait for an answer that nobody is there to give.
+func pullFailure(named reference.Named, err error) error {
+	if !errors.Is(err, sourceregistry.ErrUnauthorized) {
+		return err
+	}
+	return notFound("pull access denied for %s, repository does not exist or may require 'docker login': %w", reference.FamiliarName(named), err)
 }
 
 // pulledName is the name to pull. tag may be a digest; without any, all tags are meant.

@@ -17,8 +17,8 @@ import (
 )
 
 // pack prepares an image for a registry. Layers that are stored uncompressed are compressed, which changes the manifest and what
-// refers to it; unless attestations are about the manifest: those would then be about nothing.
-func (s *Service) pack(ctx context.Context, c *contents, b *blobs) (*parcel, error) {
+// refers to it; unless the image is to go as it is, or attestations are about the manifest: those would then be about nothing.
+func (s *Service) pack(ctx context.Context, c *contents, b *blobs, asItIs bool) (*parcel, error) {
 	out := &parcel{root: c.target, made: map[digest.Digest][]byte{}}
 	if len(c.missing) > 0 {
 		// The index cannot go without what it lists. Docker sends the one image that there is.
@@ -28,7 +28,7 @@ func (s *Service) pack(ctx context.Context, c *contents, b *blobs) (*parcel, err
 		}
 		out.root = c.singles[0].Manifest
 	}
-	p := packer{s: s, b: b, out: out, compress: len(c.attestations) == 0, packed: map[digest.Digest]ocispecs.Descriptor{}}
+	p := packer{s: s, b: b, out: out, compress: !asItIs && len(c.attestations) == 0, packed: map[digest.Digest]ocispecs.Descriptor{}}
 	for _, one := range c.singles {
 		if err := p.single(ctx, one); err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package imageservice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -11,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/solver/layers/images"
 	"github.com/slipwaybuild/slipway/solver/source/registry"
 	"golang.org/x/sync/errgroup"
 )
@@ -92,7 +94,11 @@ func (s *Service) push(ctx context.Context, named reference.NamedTagged, session
 		if err != nil {
 			return err
 		}
-		parcel, err := s.pack(leased, c, b)
+		as, err := s.asItIs(ctx, image.Target.Digest)
+		if err != nil {
+			return err
+		}
+		parcel, err := s.pack(leased, c, b, as)
 		if err != nil {
 			return err
 		}
@@ -110,6 +116,17 @@ func (s *Service) push(ctx context.Context, named reference.NamedTagged, session
 	p.send(Update{Status: fmt.Sprintf("%s: digest: %s size: %d", named.Tag(), root.Digest, root.Size)})
 	told(Pushed{Tag: named.Tag(), Digest: root.Digest, Size: root.Size})
 	return nil
+}
+
+// asItIs tells whether an image came from a registry as it is, and so should go to another.
+func (s *Service) asItIs(ctx context.Context, d digest.Digest) (bool, error) {
+	list, err := s.groups(ctx)
+	for _, g := range list {
+		if g.id() == d {
+			return slices.ContainsFunc(g.names, func(n images.Image) bool { return atRegistry(n) == d }), err
+		}
+	}
+	return false, err
 }
 
 // parcel is what is pushed: layers and configs, then manifests and indexes, those last that refer to the others.

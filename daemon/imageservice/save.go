@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	cimages "github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	digest "github.com/opencontainers/go-digest"
@@ -60,6 +61,13 @@ type chosen struct {
 	names  []reference.NamedTagged
 }
 
+// add adds a name, once.
+func (c *chosen) add(name reference.NamedTagged) {
+	if !slices.ContainsFunc(c.names, func(n reference.NamedTagged) bool { return n.String() == name.String() }) {
+		c.names = append(c.names, name)
+	}
+}
+
 // saved finds what is to be saved, each image once. A repository alone is all its tags.
 func (s *Service) saved(ctx context.Context, refs []string) (list []*chosen, err error) {
 	at := func(d ocispecs.Descriptor) *chosen {
@@ -72,20 +80,19 @@ func (s *Service) saved(ctx context.Context, refs []string) (list []*chosen, err
 		return list[len(list)-1]
 	}
 	for _, ref := range refs {
-		named, err := reference.ParseNormalizedNamed(ref)
-		if err == nil && reference.IsNameOnly(named) {
-			found, err := s.pushed(ctx, named)
-			if err == nil {
-				for _, t := range found {
-					image, err := s.images.Get(ctx, t.String())
-					if err != nil {
-						return nil, err
-					}
-					c := at(image.Target)
-					c.names = append(c.names, t)
-				}
-				continue
+		tags, err := s.tagsOf(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tags {
+			image, err := s.images.Get(ctx, t.String())
+			if err != nil {
+				return nil, err
 			}
+			at(image.Target).add(t)
+		}
+		if len(tags) > 0 {
+			continue
 		}
 		g, name, err := s.find(ctx, ref)
 		if err != nil {
@@ -94,11 +101,24 @@ func (s *Service) saved(ctx context.Context, refs []string) (list []*chosen, err
 		c := at(g.target)
 		if named, err := reference.ParseNormalizedNamed(name); err == nil {
 			if t, ok := named.(reference.NamedTagged); ok {
-				c.names = append(c.names, t)
+				c.add(t)
 			}
 		}
 	}
 	return list, nil
+}
+
+// tagsOf lists the names with tags of a repository; none if ref is something else.
+func (s *Service) tagsOf(ctx context.Context, ref string) ([]reference.NamedTagged, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil || !reference.IsNameOnly(named) {
+		return nil, nil
+	}
+	list, err := s.pushed(ctx, named)
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	return list, err
 }
 
 // saver collects what goes into an archive.
