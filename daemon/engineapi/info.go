@@ -51,7 +51,7 @@ func (a *api) info(w http.ResponseWriter, r *http.Request) error {
 		Images: len(images),
 		ID:     worker.ID, Name: name, ServerVersion: a.Version,
 		Driver:       "slipway",
-		DriverStatus: [][2]string{{"layers", a.Engine.Realisation()}},
+		DriverStatus: driverStatus(a.Engine.Realisation()),
 		Plugins: system.PluginsInfo{
 			Volume: []string{}, Network: []string{worker.Labels["org.mobyproject.buildkit.worker.network"]}, Log: []string{},
 		},
@@ -70,6 +70,11 @@ func (a *api) info(w http.ResponseWriter, r *http.Request) error {
 		IPv4Forwarding: true, OomKillDisable: true, CDISpecDirs: []string{},
 	}, KernelMemory: true, KernelMemoryTCP: true, BridgeNfIptables: true, BridgeNfIP6tables: true, Warnings: []string{}}
 	return answer(w, in)
+}
+
+// driverStatus tells how layers are kept, and, in the words that clients look for, that images are loaded from OCI layouts.
+func driverStatus(realisation string) [][2]string {
+	return [][2]string{{"layers", realisation}, {"driver-type", "io.containerd.snapshotter.v1"}}
 }
 
 // registryConfig tells clients of mirrors and of registries that are not trusted by certificate.

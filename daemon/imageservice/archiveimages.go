@@ -205,10 +205,3 @@ func (a *archive) compressionOf(ctx context.Context, d digest.Digest) (string, e
 	}
 	return "", invalid("layer %s of the archive is compressed in a way that images do not know", d)
 }
-
-func ignoreMissing(err error) error {
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	return err
-}

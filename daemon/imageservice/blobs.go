@@ -2,6 +2,7 @@ package imageservice
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -10,6 +11,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/solver/layers"
+	"github.com/slipwaybuild/slipway/solver/source/image/manifest"
 	"github.com/slipwaybuild/slipway/solver/source/oci"
 	"github.com/slipwaybuild/slipway/solver/source/registry"
 )
@@ -20,29 +22,65 @@ type blobs struct {
 	work     downloads
 	resolver *registry.Resolver
 	remote   map[digest.Digest]layers.RemoteBlob
+	holds    []*layers.Ref
 }
 
 var _ content.Provider = (*blobs)(nil)
 
-// blobsOf prepares for the blobs of images. The contexts' lease keeps what is downloaded.
-func (s *Service) blobsOf(plain, leased context.Context, sessions Sessions, images ...*contents) (*blobs, error) {
+// blobsOf prepares for the blobs of images, which stay until the lease of leased ends and what is returned is closed, even if the
+// images are removed meanwhile.
+func (s *Service) blobsOf(plain, leased context.Context, sessions Sessions, images ...*contents) (_ *blobs, err error) {
 	b := &blobs{
 		s: s, work: downloads{store: s.images.Content(), plain: plain, leased: leased},
 		resolver: s.registry.Resolver(registry.ResolverOptions{Sessions: sessions}),
 		remote:   map[digest.Digest]layers.RemoteBlob{},
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
 	for _, c := range images {
-		for _, one := range c.singles {
-			list, err := s.remote(leased, one)
-			if err != nil {
+		for d := range c.sizes() {
+			if _, err := b.work.has(d); err != nil {
 				return nil, err
 			}
-			for _, r := range list {
-				b.remote[r.Descriptor.Digest] = r
+		}
+		for _, one := range c.singles {
+			if err := b.hold(leased, one); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return b, nil
+}
+
+// hold takes hold of the layers of an image and learns where they can be fetched from.
+func (b *blobs) hold(ctx context.Context, one *manifest.Image) error {
+	r, err := b.s.stack(ctx, one)
+	if errdefs.IsNotFound(err) {
+		return nil // who needs what is not there will say so
+	}
+	if err != nil {
+		return err
+	}
+	b.holds = append(b.holds, r)
+	for _, info := range r.Layers() {
+		if info.Remote != nil && info.Remote.Ref != "" {
+			b.remote[info.Remote.Descriptor.Digest] = *info.Remote
+		}
+	}
+	return nil
+}
+
+// close gives the layers back.
+func (b *blobs) close() error {
+	var errs []error
+	for _, r := range b.holds {
+		errs = append(errs, r.Release())
+	}
+	b.holds = nil
+	return errors.Join(errs...)
 }
 
 // ReaderAt opens a blob, downloading it if need be.

@@ -33,3 +33,11 @@ func invalid(format string, args ...any) error {
 func conflict(format string, args ...any) error {
 	return &classed{fmt.Errorf(format, args...), errdefs.ErrConflict}
 }
+
+// ignoreMissing makes nothing of what went meanwhile.
+func ignoreMissing(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

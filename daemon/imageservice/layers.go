@@ -40,22 +40,3 @@ func (s *Service) put(ctx context.Context, name string, c *contents) (err error)
 	}
 	return s.images.Put(ctx, name, c.target, refs...)
 }
-
-// remote says where the layers of an image can be fetched from, by the digest of their blobs.
-func (s *Service) remote(ctx context.Context, one *manifest.Image) (_ []layers.RemoteBlob, err error) {
-	r, err := s.stack(ctx, one)
-	if errdefs.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, r.Release()) }()
-	var out []layers.RemoteBlob
-	for _, info := range r.Layers() {
-		if info.Remote != nil && info.Remote.Ref != "" {
-			out = append(out, *info.Remote)
-		}
-	}
-	return out, nil
-}

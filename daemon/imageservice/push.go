@@ -2,6 +2,7 @@ package imageservice
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -85,7 +86,7 @@ func (s *Service) push(ctx context.Context, named reference.NamedTagged, session
 		return err
 	}
 	var root ocispecs.Descriptor
-	err = s.leased(ctx, func(leased context.Context) error {
+	err = s.leased(ctx, func(leased context.Context) (err error) {
 		c, err := s.read(leased, image.Target)
 		if err != nil {
 			return err
@@ -94,6 +95,7 @@ func (s *Service) push(ctx context.Context, named reference.NamedTagged, session
 		if err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, b.close()) }()
 		as, err := s.asItIs(ctx, image.Target.Digest)
 		if err != nil {
 			return err
@@ -108,7 +110,7 @@ func (s *Service) push(ctx context.Context, named reference.NamedTagged, session
 	if err != nil {
 		return err
 	}
-	if err := s.noteRegistry(ctx, image.Name, image.Target.Digest, root.Digest); err != nil {
+	if err := ignoreMissing(s.noteRegistry(ctx, image.Name, image.Target.Digest, root.Digest)); err != nil {
 		return err
 	}
 	name := reference.FamiliarString(named)

@@ -2,6 +2,7 @@ package imageservice
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,7 +103,12 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) ([]Removed, int64, 
 		return out, 0, err
 	}
 	after, err := s.onDisk(ctx)
-	return out, max(0, before-after), err
+	if err != nil {
+		return out, 0, err
+	}
+	freed := max(0, before-after)
+	s.events.Publish(events.ImageEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatInt(freed, 10)})
+	return out, freed, nil
 }
 
 func (s *Service) prune(ctx context.Context, o PruneOptions) (out []Removed, err error) {

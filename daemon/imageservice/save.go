@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -24,7 +25,7 @@ func (s *Service) Save(ctx context.Context, refs []string, open func() io.Writer
 	if err != nil {
 		return err
 	}
-	return s.leased(ctx, func(leased context.Context) error {
+	return s.leased(ctx, func(leased context.Context) (err error) {
 		a := &saver{s: s, done: map[digest.Digest]bool{}}
 		var all []*contents
 		for _, one := range list {
@@ -40,6 +41,7 @@ func (s *Service) Save(ctx context.Context, refs []string, open func() io.Writer
 		if a.blobs, err = s.blobsOf(ctx, leased, nil, all...); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, a.blobs.close()) }()
 		for i, c := range all {
 			if err := a.add(leased, c, list[i].names); err != nil {
 				return err

@@ -19,6 +19,8 @@ import (
 const (
 	// maxAsked is how often one question is asked: without credentials, with them, and with a fresh token.
 	maxAsked = 3
+	// maxRedirects is how often one answer may lead elsewhere.
+	maxRedirects = 10
 	// maxTagPages and maxTagPage bound a list of tags: pages, and the bytes of one.
 	maxTagPages = 1000
 	maxTagPage  = 4 << 20
@@ -68,12 +70,17 @@ func (r *Resolver) tagPage(ctx context.Context, host, path string) (tags []strin
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxTagPage)).Decode(&page); err != nil {
 		return nil, "", fmt.Errorf("read the registry's answer: %w", err)
 	}
-	// Of the link only the query is taken: the rest is where we are.
-	link, rel, _ := strings.Cut(resp.Header.Get("Link"), ";")
-	if u, err := url.Parse(strings.Trim(strings.TrimSpace(link), "<>")); err == nil && strings.Contains(rel, "next") {
-		next = u.RawQuery
+	return page.Tags, nextPage(resp.Header.Get("Link")), nil
+}
+
+// nextPage is the query of the link to the next page; "" if there is none. The rest of the link is not taken: it is where we are.
+func nextPage(link string) string {
+	to, rel, _ := strings.Cut(link, ";")
+	u, err := url.Parse(strings.Trim(strings.TrimSpace(to), "<>"))
+	if err != nil || !strings.Contains(rel, "next") {
+		return ""
 	}
-	return page.Tags, next, nil
+	return u.RawQuery
 }
 
 // ask sends GET /v2 and path to the host itself, not to its mirrors, with the credentials that it wants. The caller closes the body
@@ -84,6 +91,14 @@ func (r *Resolver) ask(ctx context.Context, host, path string) (*http.Response, 
 		return nil, err
 	}
 	h := hosts[len(hosts)-1]
+	client := *h.Client
+	// Elsewhere credentials are worth stealing.
+	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if len(via) >= maxRedirects {
+			return errors.New("too many redirects")
+		}
+		return h.Authorizer.Authorize(ctx, req)
+	}
 	var answers []*http.Response
 	for range maxAsked {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.Scheme+"://"+h.Host+"/v2"+path, nil)
@@ -94,7 +109,7 @@ func (r *Resolver) ask(ctx context.Context, host, path string) (*http.Response, 
 		if err := h.Authorizer.Authorize(ctx, req); err != nil {
 			return nil, err
 		}
-		resp, err := h.Client.Do(req)
+		resp, err := client.Do(req)
 		if err != nil {
 			return nil, err
 		}
