@@ -112,6 +112,7 @@ type build struct {
 	after         func(context.Context) error // what the answer does not wait for; nil if there is nothing
 	gateway       *Gateway                    // nil unless the client drives the build
 	attests       attests
+	compat        int // 0: the current version
 	scopes        scopes
 	id            string // unlike ref, nobody else chooses it
 	began         time.Time
@@ -127,7 +128,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, granted grants) (_ *
 	group := e.sessions.Group(r.Sessions...)
 	b := &build{
 		engine: e, ref: r.Ref, sessions: group, sink: record, record: record, policy: r.SourcePolicy, policySession: r.PolicySession != "",
-		id: strings.ToLower(rand.Text()), began: time.Now(),
+		id: strings.ToLower(rand.Text()), began: time.Now(), compat: r.Compat,
 	}
 	if b.guard, err = b.newGuard(r); err != nil {
 		return nil, err
@@ -135,6 +136,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, granted grants) (_ *
 	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: record})
 	b.loader = e.factory.NewLoader(ops.LoadOptions{
 		Entitlements: granted.names, Devices: granted.devices, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
+		OldModes: r.Compat == exporter.Compat013,
 	})
 	return b, nil
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/daemon/provenance"
+	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
 )
@@ -27,7 +29,7 @@ func (b *build) provenance(_ context.Context, res *frontend.Result, platformID s
 	}
 	p, err := c.Predicate(o, provenance.Run{
 		ID: b.id, Started: b.began, Finished: time.Now(), Builder: b.engine.platform, Definition: def, Layers: layers,
-		BaseLayers: baseLayers(res, platformID), Environment: b.engine.environment,
+		BaseLayers: baseLayers(res, platformID), Environment: b.engine.environment, Compat: cmp.Or(b.compat, exporter.Compat031),
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("make provenance: %w", err)

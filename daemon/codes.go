@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/daemon/sourcepolicy"
@@ -16,6 +17,7 @@ import (
 func WithCode(err error) error {
 	var definition *ops.DefinitionError
 	var device *ops.DeviceError
+	var feature *errdefs.UnsupportedCompatibilityFeatureError
 	var spec *executor.InvalidSpecError
 	switch {
 	case err == nil:
@@ -34,7 +36,7 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
 	case errors.Is(err, sourcepolicy.ErrDenied), errors.As(err, &device):
 		return grpcerrors.WrapCode(err, codes.PermissionDenied)
-	case errors.As(err, &definition), errors.As(err, &spec):
+	case errors.As(err, &definition), errors.As(err, &spec), errors.As(err, &feature):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)
 	}
 	// Clients write in front that it is a solve that failed.

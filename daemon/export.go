@@ -24,6 +24,7 @@ import (
 func (b *build) exportInput(ctx context.Context, r Request, res *frontend.Result) (exporter.Input, error) {
 	in := exporter.Input{
 		Metadata: map[string][]byte{},
+		Compat:   r.Compat,
 		Sessions: b.sessions,
 		Fetcher:  b.engine.fetcher(b.groupNow),
 	}

@@ -41,6 +41,8 @@ type Request struct {
 	Outputs []Output
 	// Internal builds are asked for by a client for itself, such as Dockerfile checks: they are not recorded.
 	Internal bool
+	// Compat is the version of BuildKit's behaviour that the client wants, one of [exporter.Compats]; 0 is the current one.
+	Compat int
 	// Entitlements are what the client allows; a step gets one only if the daemon's configuration allows it too.
 	Entitlements []string
 }

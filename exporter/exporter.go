@@ -41,6 +41,8 @@ type Input struct {
 	// InlineCache makes what the config of a platform's image says of the cache, from the diffIDs of the image's layers. It may give
 	// nothing. Nil if the client asked for no inline cache.
 	InlineCache func(ctx context.Context, platform string, diffIDs []digest.Digest) ([]byte, error)
+	// Compat is the version of BuildKit's behaviour that was asked for; 0 is the current one.
+	Compat int
 	// SourceDateEpoch is in seconds; nil if none was asked for.
 	SourceDateEpoch *int64
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/exporter"
 	"google.golang.org/grpc/codes"
 )
 
@@ -26,10 +27,6 @@ func (s *Service) Solve(ctx context.Context, r *controlapi.SolveRequest) (*contr
 	return &controlapi.SolveResponse{ExporterResponse: res.Exporter}, nil
 }
 
-// compatible are the versions of BuildKit's behaviour that a client may ask for. They differ in what image exporters do by
-// default, which here is spelled out by the attributes.
-var compatible = []int64{10, 20, 30}
-
 func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 	req := daemon.Request{
 		Ref:            r.Ref,
@@ -38,6 +35,7 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 		FrontendInputs: r.FrontendInputs,
 		Definition:     r.Definition,
 		Entitlements:   r.Entitlements,
+		Compat:         int(r.CompatibilityVersion),
 		SourcePolicy:   r.SourcePolicy,
 		PolicySession:  r.SourcePolicySession,
 		AskExporters:   r.EnableSessionExporter,
@@ -52,9 +50,9 @@ func buildRequest(r *controlapi.SolveRequest) (daemon.Request, error) {
 	switch {
 	case r.ProxyNetwork:
 		return req, errors.New("proxy networks (ProxyNetwork) are not supported")
-	case r.CompatibilityVersion != 0 && !slices.Contains(compatible, r.CompatibilityVersion):
+	case r.CompatibilityVersion != 0 && !slices.Contains(exporter.Compats(), r.CompatibilityVersion):
 		feature := &errdefs.CompatibilityFeature{Version: r.CompatibilityVersion, Feature: "compatibility-version"}
-		return req, feature.WrapError(fmt.Errorf("known are %v", compatible))
+		return req, feature.WrapError(fmt.Errorf("known are %v", exporter.Compats()))
 	}
 	req.CacheImports, req.CacheExports = cacheImports(r.Cache), cacheExports(r.Cache)
 	return req, nil

@@ -27,6 +27,8 @@ type Run struct {
 	Layers []ocispecs.Descriptor
 	// BaseLayers is how many of them are the base image's.
 	BaseLayers int
+	// Compat is the version of BuildKit's behaviour that was asked for.
+	Compat int
 	// Environment is what the daemon's configuration adds.
 	Environment map[string]any
 }
@@ -60,6 +62,7 @@ func (c *Capture) Predicate(o Options, r Run) (any, error) {
 			main.params.Root = &nestedRequest{ConfigSource: root.source, Request: &root.params}
 		}
 	}
+	main.params.Compat = r.Compat
 	main.params.Secrets, main.params.SSH = grantsOf(c.Secrets), grantsOf(c.SSH)
 	for _, name := range c.Locals {
 		main.params.Locals = append(main.params.Locals, local{Name: name})

@@ -58,6 +58,7 @@ type parameters struct {
 	Locals   []local                  `json:"locals,omitempty"`
 	Inputs   map[string]nestedRequest `json:"inputs,omitempty"`
 	Root     *nestedRequest           `json:"root,omitempty"`
+	Compat   int                      `json:"compatibilityVersion,omitempty"`
 }
 
 // nestedRequest is a request that led to the one that is told.

@@ -75,6 +75,10 @@ func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writ
 	if x.typ == TypeDocker && (in.MultiPlatform || len(in.Platforms) > 1) {
 		return nil, errList
 	}
+	chosen, err := x.manifest.At(in, x.typ)
+	if err != nil {
+		return nil, err
+	}
 	names, err := x.names.Resolve(string(in.Metadata[exptypes.ExporterImageNameKey]))
 	if err != nil {
 		return nil, err
@@ -84,12 +88,12 @@ func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writ
 		return nil, fmt.Errorf("take lease for image: %w", err)
 	}
 	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
-	in, release, err := x.assembler.Rewrite(ctx, in, x.manifest, p)
+	in, release, err := x.assembler.Rewrite(ctx, in, chosen, p)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	img, err := x.assemble(ctx, in, names, p)
+	img, err := x.assemble(ctx, in, chosen, names, p)
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +113,9 @@ func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writ
 	})
 }
 
-func (x *archive) assemble(ctx context.Context, in exporter.Input, names []string, p progress.Writer) (*manifest.Image, error) {
+func (x *archive) assemble(ctx context.Context, in exporter.Input, o manifest.Options, names []string, p progress.Writer) (*manifest.Image, error) {
 	working := exporter.Meter(p, progress.Status{ID: "exporting layers"})
 	defer working.Done()
-	o := x.manifest
 	o.Names = names
 	img, err := x.assembler.Image(ctx, in, o, p)
 	if err != nil {

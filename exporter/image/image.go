@@ -68,10 +68,21 @@ type image struct {
 	assembler *manifest.Assembler
 }
 
+func (x *image) typ() string {
+	if x.moby {
+		return TypeMoby
+	}
+	return Type
+}
+
 func (*image) Name() string { return "exporting to image" }
 
 // Export assembles the image, stores it under its names and pushes it.
 func (x *image) Export(ctx context.Context, in exporter.Input, p progress.Writer) (_ map[string]string, err error) {
+	chosen, err := x.manifest.At(in, x.typ())
+	if err != nil {
+		return nil, err
+	}
 	names, err := x.names.Resolve(string(in.Metadata[exptypes.ExporterImageNameKey]))
 	if err != nil {
 		return nil, err
@@ -84,7 +95,7 @@ func (x *image) Export(ctx context.Context, in exporter.Input, p progress.Writer
 		return nil, fmt.Errorf("take lease for image: %w", err)
 	}
 	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
-	in, release, err := x.assembler.Rewrite(ctx, in, x.manifest, p)
+	in, release, err := x.assembler.Rewrite(ctx, in, chosen, p)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +105,7 @@ func (x *image) Export(ctx context.Context, in exporter.Input, p progress.Writer
 	}
 	var img *manifest.Image
 	err = step(p, "exporting layers", func() (err error) {
-		o := x.manifest
+		o := chosen
 		o.Names = names
 		img, err = x.assembler.Image(ctx, x.attested(in, p), o, p)
 		return err

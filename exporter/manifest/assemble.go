@@ -41,6 +41,8 @@ type Options struct {
 	Attest AttestOptions
 	// Names are the image's, by which attestations speak of it.
 	Names []string
+
+	typesChosen, artifactChosen bool // and no default
 }
 
 // ParseOptions reads the attributes that all outputs of images have. fallback is how layers are compressed if nothing is said.
@@ -54,9 +56,11 @@ func ParseOptions(a map[string]string, fallback compression.Type) (o Options, er
 	if o.Compression, err = compression.Parse(a["compression"], a["compression-level"], fallback); err != nil {
 		return o, err
 	}
-	if t := o.Compression.Type; (t == compression.Zstd || t == compression.EStargz) && !o.OCI {
-		return o, fmt.Errorf(`exporter option "compression=%s" conflicts with "oci-mediatypes=false"`, t)
+	if err := o.check(); err != nil {
+		return o, err
 	}
+	_, o.typesChosen = a["oci-mediatypes"]
+	_, o.artifactChosen = a["oci-artifact"]
 	if o.Attest, err = parseAttest(a, o.OCI); err != nil {
 		return o, err
 	}

@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/grpcerrors"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
 )
 
@@ -32,6 +36,64 @@ func TestCompatibilityVersions(t *testing.T) {
 	}
 	if _, err := trySolve(t, c, llb.Scratch(), client.SolveOpt{ProxyNetwork: true}); grpcerrors.Code(err) != codes.InvalidArgument {
 		t.Errorf("a proxied network: %v", err)
+	}
+}
+
+// Older versions had other defaults in what images are made of.
+func TestCompatibilityVersionsOfImages(t *testing.T) {
+	d := startDaemon(t)
+	c := d.client(t)
+	def, err := llb.Scratch().File(llb.Mkfile("/f", 0o600, nil)).Marshal(t.Context(), llb.LinuxAmd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	solve := func(version int, provenance string, attrs map[string]string) (string, error) {
+		attrs["name"] = "example.com/compat:1"
+		front := map[string]string{}
+		if provenance != "" {
+			front["attest:provenance"] = provenance
+		}
+		res, err := c.Solve(t.Context(), def, client.SolveOpt{
+			CompatibilityVersion: version, FrontendAttrs: front, Exports: []client.ExportEntry{{Type: client.ExporterImage, Attrs: attrs}},
+		}, nil)
+		if err != nil {
+			return "", err
+		}
+		raw, err := base64.StdEncoding.DecodeString(res.ExporterResponse["containerimage.descriptor"])
+		if err != nil {
+			return "", err
+		}
+		var desc ocispecs.Descriptor
+		err = json.Unmarshal(raw, &desc)
+		return desc.MediaType, err
+	}
+	const docker, oci, index = "application/vnd.docker.distribution.manifest.v2+json", ocispecs.MediaTypeImageManifest, ocispecs.MediaTypeImageIndex
+	for _, c := range []struct {
+		version    int
+		provenance string
+		attrs      map[string]string
+		want       string
+	}{
+		{0, "", map[string]string{}, oci},
+		{30, "", map[string]string{}, oci},
+		{20, "", map[string]string{}, docker},
+		{10, "", map[string]string{}, docker},
+		{10, "", map[string]string{"oci-mediatypes": "true"}, oci},
+		{30, "", map[string]string{"oci-mediatypes": "false"}, docker},
+		{10, "mode=max", map[string]string{}, index},
+		{20, "", map[string]string{"oci-mediatypes": "true", "compression": "zstd"}, oci},
+	} {
+		if got, err := solve(c.version, c.provenance, c.attrs); err != nil || got != c.want {
+			t.Errorf("version %d with %q and %v: %q, %v, want %q", c.version, c.provenance, c.attrs, got, err, c.want)
+		}
+	}
+	var feature *errdefs.UnsupportedCompatibilityFeatureError
+	_, err = solve(10, "", map[string]string{"oci-mediatypes": "true", "compression": "zstd"})
+	if !errors.As(err, &feature) || feature.Version != 10 || feature.Feature != "image exporter compression=zstd" || grpcerrors.Code(err) != codes.InvalidArgument {
+		t.Errorf("zstd before its time: %v", err)
+	}
+	if _, err := solve(20, "", map[string]string{"compression": "zstd"}); err == nil || !strings.Contains(err.Error(), "oci-mediatypes=false") {
+		t.Errorf("zstd in Docker's types: %v", err)
 	}
 }
 

@@ -132,6 +132,8 @@ type LoadOptions struct {
 	Entitlements []string
 	// Devices are those of the host that the build was granted beside what every build may use; nil is none.
 	Devices *DeviceGrant
+	// OldModes is [source.Request.OldModes] for all sources.
+	OldModes bool
 	// NoCache makes every step run. Sources are looked up as ever.
 	NoCache bool
 	// Solve serves build ops; nil refuses them. It must not be a method of something that outlives the build.

@@ -41,7 +41,7 @@ func (l *Loader) sourceOp(op *pb.SourceOp, platform ocispecs.Platform, inputs in
 		f:   l.f,
 		ans: l.o.Answers,
 		src: src,
-		req: source.Request{Identifier: op.Identifier, Attrs: op.Attrs, Platform: platform},
+		req: source.Request{Identifier: op.Identifier, Attrs: op.Attrs, Platform: platform, OldModes: l.o.OldModes},
 	}, 1, nil
 }
 

@@ -18,6 +18,9 @@ type Request struct {
 	Identifier string
 	Attrs      map[string]string
 	Platform   ocispecs.Platform
+	// OldModes asks for the permissions that BuildKit gave files of a git checkout before 0.15: anyone may write those that nobody
+	// executes.
+	OldModes bool
 }
 
 // Env is what the work may use of whoever waits for it: it asks anew each time it needs a session.

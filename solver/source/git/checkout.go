@@ -169,7 +169,10 @@ func (c *worktree) source(ctx context.Context) (fstree.Source, error) {
 		}
 		tree = fstree.Sub(tree, c.q.subdir)
 	}
-	f := &files{src: fstree.NewSource(tree), keepGit: c.q.keepsGit()}
+	f := &files{src: fstree.NewSource(tree), keepGit: c.q.keepsGit(), plain: 0o644}
+	if c.q.oldModes {
+		f.plain = 0o666
+	}
 	if c.q.commitTimes {
 		out, err := c.g.run(ctx, "show", "--no-patch", "--format=%ct", c.p.Object+"^{commit}")
 		if err != nil {
@@ -189,6 +192,7 @@ func (c *worktree) source(ctx context.Context) (fstree.Source, error) {
 type files struct {
 	src     fstree.Source
 	keepGit bool
+	plain   uint32    // of what nobody executes
 	skip    string    // a directory being left out
 	time    time.Time // for everything; zero keeps what the checkout gave
 }
@@ -213,7 +217,7 @@ func (f *files) Next(ctx context.Context) (fstree.Entry, func(context.Context) (
 		case e.IsDir() || e.IsRegular() && e.Mode&0o100 != 0:
 			e.Mode = e.Mode&fstree.ModeType | 0o755
 		case e.IsRegular():
-			e.Mode = e.Mode&fstree.ModeType | 0o644
+			e.Mode = e.Mode&fstree.ModeType | f.plain
 		}
 		if !f.time.IsZero() {
 			e.ModTime = f.time

@@ -32,6 +32,7 @@ type query struct {
 	skipSubmodules bool
 	commitTimes    bool
 	advice         bool // show git's advice
+	oldModes       bool
 	fetchByCommit  bool
 	signature      *signature
 }
@@ -55,7 +56,7 @@ func parse(r source.Request) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &query{}
+	q := &query{oldModes: r.OldModes}
 	if u.Opts != nil {
 		q.ref, q.subdir = u.Opts.Ref, u.Opts.Subdir
 	}
@@ -199,7 +200,11 @@ func (q *query) snapshot(p pin) string {
 	if q.keepsGit() {
 		origin, ref = q.remote, p.Ref
 	}
-	b, _ := json.Marshal([]any{p.key(q), q.subdir, q.skipSubmodules, q.commitTimes, origin, ref}) // plain data
+	what := []any{p.key(q), q.subdir, q.skipSubmodules, q.commitTimes, origin, ref}
+	if q.oldModes {
+		what = append(what, "old modes")
+	}
+	b, _ := json.Marshal(what) // plain data
 	return digest.FromBytes(b).Encoded()
 }
 

@@ -172,6 +172,9 @@ func (p *pinned) Key() solver.Parts {
 		{Name: "submodules", Value: strconv.FormatBool(!p.q.skipSubmodules)},
 		{Name: "commit-times", Value: strconv.FormatBool(p.q.commitTimes)},
 	}
+	if p.q.oldModes {
+		parts = append(parts, solver.Part{Name: "modes", Value: "old"})
+	}
 	if p.q.keepsGit() {
 		parts = append(parts, solver.Part{Name: "remote", Value: p.q.remote}, solver.Part{Name: "ref", Value: p.p.Ref})
 	}

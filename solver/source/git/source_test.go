@@ -281,6 +281,48 @@ func TestCommitTimes(t *testing.T) {
 	}
 }
 
+// A checkout with the old permissions is another one than that of the same commit with today's.
+func TestOldModes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	dir := t.TempDir()
+	newRepo(t, filepath.Join(dir, "r")).commit(map[string]string{"d/f": "1", "x*": "2"})
+	s := serve(t, dir, "")
+	keys := map[string]bool{}
+	for _, old := range []bool{false, true, false} {
+		r := request(s.URL+"/r/.git", nil)
+		r.OldModes = old
+		p, err := f.source.Pin(t.Context(), f.nobody(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[fmt.Sprint(p.Key())] = true
+		layer, err := p.Fetch(t.Context(), f.nobody())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := f.store.Tree(t.Context(), layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := uint32(0o644)
+		if old {
+			plain = 0o666
+		}
+		for name, want := range map[string]uint32{"d": 0o755, "d/f": plain, "x": 0o755} {
+			if e, err := tree.Stat(t.Context(), name); err != nil || e.Mode&0o7777 != want {
+				t.Errorf("old %t: %s has mode %o (%v), want %o", old, name, e.Mode, err, want)
+			}
+		}
+		if err := layer.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(keys) != 2 {
+		t.Errorf("keys %v", keys)
+	}
+}
+
 func TestDumbServer(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
