@@ -49,7 +49,7 @@ func (s *Service) pushed(ctx context.Context, named reference.Named) ([]referenc
 	if _, ok := named.(reference.Digested); ok {
 		return nil, invalid("cannot push a digest reference: name the image by its tag")
 	}
-	missing := &classed{fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(named)), errdefs.ErrNotFound} //nolint:staticcheck // docker's words
+	missing := &classed{fmt.Errorf("An image does not exist locally with the tag: %s", reference.FamiliarName(named)), errdefs.ErrNotFound}
 	if tagged, ok := named.(reference.NamedTagged); ok {
 		_, err := s.images.Get(ctx, tagged.String())
 		if errdefs.IsNotFound(err) {

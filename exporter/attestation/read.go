@@ -141,7 +141,7 @@ func (r Reader) bundle(ctx context.Context, a Attestation) ([]Attestation, error
 
 // statement is an in-toto statement whose predicate stays as it was written.
 type statement struct {
-	intoto.StatementHeader
+	header
 	Predicate json.RawMessage `json:"predicate"`
 }
 

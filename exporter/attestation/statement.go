@@ -12,8 +12,19 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Subject is a thing by name and digest.
-type Subject = intoto.Subject
+// Subject is a thing by name and digest; see in-toto's ResourceDescriptor, of which this is what BuildKit's attestations use.
+type Subject struct {
+	Name string `json:"name"`
+	// Digest holds the encoded digest by the name of its algorithm.
+	Digest map[string]string `json:"digest"`
+}
+
+// header is what all statements of in-toto begin with.
+type header struct {
+	Type          string    `json:"_type"`
+	PredicateType string    `json:"predicateType"`
+	Subject       []Subject `json:"subject"`
+}
 
 // Statement is one finished statement.
 type Statement struct {
@@ -49,8 +60,8 @@ func (r Reader) Statements(ctx context.Context, list []Attestation, self []Subje
 			if err != nil {
 				return err
 			}
-			header := intoto.StatementHeader{Type: intoto.StatementInTotoV1, PredicateType: a.Type, Subject: subjects}
-			out[i] = Statement{Type: a.Type, Path: a.Path, value: statement{header, predicate}}
+			h := header{Type: intoto.StatementInTotoV1, PredicateType: a.Type, Subject: subjects}
+			out[i] = Statement{Type: a.Type, Path: a.Path, value: statement{h, predicate}}
 			return nil
 		})
 	}
