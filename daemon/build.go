@@ -119,6 +119,8 @@ type build struct {
 
 	provenanceRecorded bool // or being recorded; of the goroutine that runs the build
 
+	watches    *watches   // nil unless the classic builder builds
+	stepImages stepImages // the same
 	containers containers
 	leftovers  leftovers
 	programs   atomic.Int32 // frontends that are programs, now
@@ -133,7 +135,12 @@ func (e *Engine) newBuild(r Request, record *history.Build, granted grants) (_ *
 	if b.guard, err = b.newGuard(r); err != nil {
 		return nil, err
 	}
-	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: record})
+	var sink progress.Sink = record
+	if r.Classic != nil {
+		b.watches = newWatches(record, func(ctx context.Context) (*progress.Reader, error) { return e.Progress(ctx, r.Ref) })
+		b.stepImages, sink = stepImages{b}, b.watches
+	}
+	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: sink})
 	b.loader = e.factory.NewLoader(ops.LoadOptions{
 		Entitlements: granted.names, Devices: granted.devices, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
 		OldModes: r.Compat == exporter.Compat013,
@@ -146,6 +153,9 @@ func (b *build) close() error {
 	err := errors.Join(b.undrive(), b.containers.release(), b.leftovers.release(), b.refs.release(), b.solver.Close(), b.answers.Close())
 	b.imports.close()
 	b.engine.producers.forget(b)
+	if b.watches != nil {
+		err = errors.Join(err, b.watches.close())
+	}
 	return err
 }
 
@@ -153,6 +163,9 @@ func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporte
 	res, err := b.solve(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if r.Classic != nil {
+		return b.finishClassic(ctx, r, res)
 	}
 	if r.FrontendAttrs["requestid"] != "" {
 		return &Response{Exporter: subrequestAnswer(res)}, nil
@@ -169,6 +182,8 @@ func (b *build) solve(ctx context.Context, r Request) (*frontend.Result, error) 
 	switch {
 	case b.gateway != nil:
 		return b.gateway.wait(ctx)
+	case r.Classic != nil:
+		return b.solveClassic(ctx, r)
 	case r.Frontend != "":
 		return b.Frontend(ctx, r.Frontend, frontendRequest(r))
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/slipwaybuild/slipway/daemon/history"
+	"github.com/slipwaybuild/slipway/frontend/classic"
 )
 
 // Request is one build, whatever door it came through.
@@ -22,6 +23,9 @@ type Request struct {
 	FrontendAttrs  map[string]string
 	FrontendInputs map[string]*pb.Definition
 	Definition     *pb.Definition
+	// Classic has the classic builder build what the options of the frontend say. The builder stores an image after every step and
+	// names the last one; Outputs are not written. The frontend's name is then no more than what the build's record says.
+	Classic *classic.Client
 	// CacheImports are caches of other machines to read, CacheExports those to write.
 	CacheImports []gwclient.CacheOptionsEntry
 	CacheExports []CacheExport

@@ -2,6 +2,7 @@ package engineapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 )
@@ -23,8 +24,9 @@ func (a *api) build(w http.ResponseWriter, r *http.Request) error {
 	if id, ok := strings.CutPrefix(p.id, uploadPrefix); ok {
 		return a.takeUpload(w, r, id)
 	}
-	if p.classic && !a.Settings().EngineForClassic {
-		return unserved("the classic builder is not served yet: set DOCKER_BUILDKIT=1, send version=2, or set slipway.engineForClassic in the daemon's configuration")
+	classic := p.classic && !a.Settings().EngineForClassic
+	if classic && p.network == "bridge" {
+		p.network = "" // what steps have anyway
 	}
 	ctx, done := a.jobs.start(r.Context(), p.id)
 	defer done()
@@ -33,6 +35,9 @@ func (a *api) build(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := newStream(w, r)
 	body, err := a.contextBody(ctx, w, r, p)
+	if classic && errors.Is(err, errNoContext) {
+		body, err = nil, nil // it is the builder who misses the Dockerfile
+	}
 	if err != nil {
 		return err
 	}
@@ -56,8 +61,14 @@ func (a *api) build(w http.ResponseWriter, r *http.Request) error {
 	if brought != nil {
 		req.Sessions = append(req.Sessions, brought.id)
 	}
+	if classic {
+		return a.runClassic(ctx, out, p, req)
+	}
 	return a.runBuild(ctx, out, p, req)
 }
+
+// errNoContext is a request that says nothing of where its context is.
+var errNoContext = invalid("no build context: send a tar in the body, a session, or the URL of a context")
 
 // takesBody tells whether the request's body is the build's context.
 func (p *buildParams) takesBody(r *http.Request) bool {
@@ -75,7 +86,7 @@ func (a *api) contextBody(ctx context.Context, w http.ResponseWriter, r *http.Re
 	case p.takesBody(r):
 		return newRequestBody(w, r), nil
 	case p.remote == "" && p.session == "":
-		return nil, invalid("no build context: send a tar in the body, a session, or the URL of a context")
+		return nil, errNoContext
 	case p.remote == contextOfSession && p.session == "":
 		return nil, invalid("a context from the client's session is asked for, and no session is named")
 	}

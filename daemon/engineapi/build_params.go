@@ -44,13 +44,16 @@ type buildParams struct {
 	args       map[string]*string
 	labels     map[string]string
 	cacheFrom  []string
-	noCache    bool
-	pull       bool
-	quiet      bool
-	network    string
-	hosts      []string
-	limits     map[string]string // attributes of the frontend
-	ulimits    []ulimit
+	remove     bool // containers of steps, told by the classic builder
+	// removeAlways also those of steps that failed
+	removeAlways bool
+	noCache      bool
+	pull         bool
+	quiet        bool
+	network      string
+	hosts        []string
+	limits       map[string]string // attributes of the frontend
+	ulimits      []ulimit
 }
 
 // parseBuild reads the parameters, refusing what would have no effect. Some of them exist from a version on, and are ignored
@@ -61,8 +64,10 @@ func parseBuild(r *http.Request) (p *buildParams, err error) {
 		id: q.Get("buildid"), session: q.Get("session"), remote: q.Get("remote"), dockerfile: q.Get("dockerfile"),
 		target: q.Get("target"), network: q.Get("networkmode"), hosts: q["extrahosts"],
 		noCache: boolParam(q, "nocache"), quiet: boolParam(q, "q"),
-		pull: boolParam(q, "pull") && speaks(r, 16),
+		pull: boolParam(q, "pull") && speaks(r, 16), removeAlways: boolParam(q, "forcerm"),
 	}
+	// New clients leave out what is usual, old ones from before there was a usual say nothing either.
+	p.remove = boolParam(q, "rm") || !q.Has("rm") && speaks(r, 12)
 	for _, read := range []func() error{
 		func() error { return p.readBuilder(q) },
 		p.checkRemote,

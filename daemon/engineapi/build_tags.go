@@ -44,3 +44,6 @@ func (t tags) names() string {
 	}
 	return strings.Join(list, ",")
 }
+
+// familiar is a name as users write it.
+func familiar(n reference.NamedTagged) string { return reference.FamiliarString(n) }

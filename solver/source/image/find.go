@@ -12,6 +12,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/solver/layers/images"
 	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"github.com/slipwaybuild/slipway/solver/source"
@@ -130,6 +131,9 @@ func (s *Source) resolve(ctx context.Context, q query, sessions func() *session.
 // local looks a name up in the image store. An image that is not there for the platform is not there.
 func (s *Source) local(ctx context.Context, q query) (ocispecs.Descriptor, bool, error) {
 	img, err := s.images.Get(ctx, q.ref)
+	if errdefs.IsNotFound(err) && q.digest != "" {
+		img, err = s.byDigest(ctx, q.digest)
+	}
 	if errdefs.IsNotFound(err) {
 		return ocispecs.Descriptor{}, false, nil
 	}
@@ -141,6 +145,20 @@ func (s *Source) local(ctx context.Context, q query) (ocispecs.Descriptor, bool,
 		return ocispecs.Descriptor{}, false, nil
 	}
 	return img.Target, err == nil, err
+}
+
+// byDigest finds an image of the store by what it is, whatever its name.
+func (s *Source) byDigest(ctx context.Context, d digest.Digest) (images.Image, error) {
+	all, err := s.images.List(ctx)
+	if err != nil {
+		return images.Image{}, err
+	}
+	for _, i := range all {
+		if i.Target.Digest == d {
+			return i, nil
+		}
+	}
+	return images.Image{}, fmt.Errorf("no image is %s: %w", d, errdefs.ErrNotFound)
 }
 
 // opener opens documents in the repository of ref.
