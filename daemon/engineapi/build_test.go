@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/frontend/classic"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/upload"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -208,9 +211,45 @@ func TestClassicClients(t *testing.T) {
 			t.Errorf("%d %q", code, body)
 		}
 	}
-	s = newBuildServer(t, Settings{}, work)
-	if code, body, _ := post(t, s.URL+"/build", strings.NewReader("x")); code != 501 || !strings.Contains(body, "the classic builder is not served yet") {
-		t.Errorf("%d %q", code, body)
+}
+
+// What the classic builder tells becomes docker's messages.
+func TestClassicBuilder(t *testing.T) {
+	t.Parallel()
+	s := newBuildServer(t, Settings{}, func(ctx context.Context, s *buildServer, r daemon.Request) error {
+		if r.Classic == nil || len(r.Outputs) != 0 || r.Classic.KeepContainers != (r.FrontendAttrs["target"] == "kept") || !slices.Equal(r.Classic.Mentioned, []string{"m"}) ||
+			!slices.Equal(r.Classic.CacheFrom, []string{"c"}) || !slices.Equal(r.Classic.Names, []string{"docker.io/library/a:latest"}) {
+			t.Errorf("%+v", r.Classic)
+		}
+		if got, err := s.context(ctx, r); got != "FROM scratch\n" || err != nil {
+			t.Errorf("context %q, %v", got, err)
+		}
+		o := r.Classic.Output
+		o.Text("Step 1/1 : X")
+		o.Printed(progress.Stdout, []byte("out\n"))
+		o.Printed(progress.Stderr, []byte("err\n"))
+		o.Downloaded(6)
+		o.Image("sha256:0123456789abcdef")
+		if r.FrontendAttrs["target"] == "fails" {
+			return fmt.Errorf("wrapped: %w", &classic.CommandError{Command: "/bin/sh -c x", Code: 7})
+		}
+		return nil
+	})
+	told := `{"stream":"Step 1/1 : X"} {"stream":"out\n"} {"stream":"\u001b[91merr\n\u001b[0m"} ` +
+		`{"status":"Downloading","progressDetail":{"current":6,"total":6},"progress":"[==================================================\u003e]       6B/6B"} `
+	failed := `{"errorDetail":{"code":7,"message":"The command '/bin/sh -c x' returned a non-zero code: 7"},"error":"The command '/bin/sh -c x' returned a non-zero code: 7"}`
+	const query = `/build?t=a&buildargs={"m":null}&cachefrom=["c"]`
+	for more, want := range map[string]string{
+		"":                  told + `{"aux":{"ID":"sha256:0123456789abcdef"}} {"stream":"Successfully built 0123456789ab\n"} {"stream":"Successfully tagged a:latest\n"}`,
+		"&rm=0&target=kept": told + `{"aux":{"ID":"sha256:0123456789abcdef"}} {"stream":"Successfully built 0123456789ab\n"} {"stream":"Successfully tagged a:latest\n"}`,
+		"&target=fails":     told + `{"aux":{"ID":"sha256:0123456789abcdef"}} ` + failed,
+		"&q=1":              `{"stream":"sha256:0123456789abcdef\n"}`,
+		"&q=1&target=fails": told + failed,
+	} {
+		code, body, _ := post(t, s.URL+query+more, strings.NewReader("FROM scratch\n"))
+		if got := strings.ReplaceAll(strings.TrimSuffix(body, "\r\n"), "\r\n", " "); code != 200 || got != want {
+			t.Errorf("%s: %d\n%s\nwant\n%s", more, code, got, want)
+		}
 	}
 }
 

@@ -53,8 +53,8 @@ func (b *builder) build(ctx context.Context) (*stage, error) {
 	}
 	addLabels(&file.stages[len(file.stages)-1], b.settings.Labels)
 	b.shlex = shell.NewLex(file.escape)
-	for _, w := range file.warnings {
-		b.Output.Printed(progress.Stderr, []byte(w+"\n"))
+	if file.warnings != "" {
+		b.Output.Printed(progress.Stderr, []byte(file.warnings))
 	}
 	if err := b.readLineage(ctx); err != nil {
 		return nil, err

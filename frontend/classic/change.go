@@ -1,6 +1,7 @@
 package classic
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -46,7 +47,7 @@ func (s *stage) change(c instructions.Command) (string, error) {
 		return s.addVolumes(c)
 	case *instructions.StopSignalCommand:
 		if _, err := signal.ParseSignal(c.Signal); err != nil {
-			return "", &Error{err: err}
+			return "", failed("Invalid signal: %s", c.Signal)
 		}
 		s.config.StopSignal = c.Signal
 		return "STOPSIGNAL " + c.Signal, nil
@@ -97,12 +98,18 @@ func (s *stage) setLabels(c *instructions.LabelCommand) string {
 	return comment
 }
 
-// setHealthcheck keeps the check. Histories hold it as Go prints the fields that there were when docker began to write them.
+// setHealthcheck keeps the check; what it does not say is as it was. Histories hold what it says, as Go prints the fields that there
+// were when docker began to write them.
 func (s *stage) setHealthcheck(h *dockerspec.HealthcheckConfig) string {
-	if old := s.config.Healthcheck; old != nil && len(old.Test) > 0 && old.Test[0] != "NONE" {
-		s.b.Output.Text(fmt.Sprintf("Note: overriding previous HEALTHCHECK: %v\n", old.Test))
+	merged := *h
+	if old := s.config.Healthcheck; old != nil {
+		if len(old.Test) > 0 && old.Test[0] != "NONE" {
+			s.b.Output.Text(fmt.Sprintf("Note: overriding previous HEALTHCHECK: %v\n", old.Test))
+		}
+		merged.Interval, merged.Timeout = cmp.Or(h.Interval, old.Interval), cmp.Or(h.Timeout, old.Timeout)
+		merged.StartPeriod, merged.Retries = cmp.Or(h.StartPeriod, old.StartPeriod), cmp.Or(h.Retries, old.Retries)
 	}
-	s.config.Healthcheck = h
+	s.config.Healthcheck = &merged
 	return fmt.Sprintf("HEALTHCHECK %q", &struct {
 		Test                           []string
 		Interval, Timeout, StartPeriod time.Duration

@@ -1,10 +1,12 @@
 package classic
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -24,6 +26,8 @@ const (
 	ignoreFile        = ".dockerignore"
 	// archivePeek is how much of a context is looked at to tell an archive from a Dockerfile.
 	archivePeek = 1024
+	// tarBlock is the size of a header in a tar.
+	tarBlock = 512
 )
 
 // source is where a build comes from.
@@ -57,17 +61,20 @@ func (b *builder) openContext(ctx context.Context, opts map[string]string) error
 	if !ok {
 		return invalid(fmt.Errorf("context %q is neither a git repository nor an http(s) URL", where))
 	}
+	sent := strings.HasPrefix(where, "http://"+upload.Host+"/")
 	ref, _, err := b.solve(ctx, *st, nil)
 	if err != nil {
 		return err
 	}
 	head, err := ref.ReadFile(ctx, gwclient.ReadRequest{Filename: file, Range: &gwclient.FileRange{Length: archivePeek}})
+	if err != nil && !sent {
+		return &Error{err: fmt.Errorf("error downloading remote context %s: %w", where, err)}
+	}
 	if err != nil {
 		return fmt.Errorf("read the context: %w", err)
 	}
-	sent := strings.HasPrefix(where, "http://"+upload.Host+"/")
 	switch {
-	case archiveutil.IsArchive(head):
+	case isArchive(head):
 		unpacked := llb.Scratch().File(llb.Copy(*st, "/"+file, "/", &llb.CopyInfo{AttemptUnpack: true}), dockerui.WithInternalName("unpack the context"))
 		return b.openTree(ctx, unpacked, name, !sent)
 	case len(head) == 0:
@@ -78,6 +85,19 @@ func (b *builder) openContext(ctx context.Context, opts map[string]string) error
 	b.source.dockerfileName = defaultDockerfile
 	b.source.dockerfile, err = ref.ReadFile(ctx, gwclient.ReadRequest{Filename: file})
 	return err
+}
+
+// isArchive tells whether a file begins as an archive does, compressed or not. The first header is enough: what an entry begins with
+// may be longer than what is looked at.
+func isArchive(head []byte) bool {
+	if archiveutil.IsArchive(head) {
+		return true
+	}
+	if len(head) < tarBlock || head[0] == 0 { // an entry has a name
+		return false
+	}
+	_, err := tar.NewReader(bytes.NewReader(head)).Next()
+	return err == nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
 func (b *builder) noDockerfile(name string) error {

@@ -23,11 +23,10 @@ type copying struct {
 
 // copied is one source.
 type copied struct {
-	state    llb.State
-	path     string
-	sum      string
-	unpack   bool
-	download int64 // the size of a file from a URL; -1 for others
+	state  llb.State
+	path   string
+	sum    string
+	unpack bool // an archive, of which the contents are wanted
 }
 
 func (s *stage) add(ctx context.Context, c *instructions.AddCommand) error {
@@ -44,9 +43,6 @@ func (s *stage) add(ctx context.Context, c *instructions.AddCommand) error {
 	var err error
 	if in.infos, err = s.sources(ctx, s.b.source.files, &c.SourcesAndDest, true); err != nil {
 		return fmt.Errorf("ADD failed: %w", err)
-	}
-	for i := range in.infos {
-		in.infos[i].unpack = in.infos[i].download < 0
 	}
 	return s.perform(ctx, in)
 }
@@ -126,6 +122,7 @@ func (s *stage) action(in copying) *llb.FileAction {
 	for _, i := range in.infos {
 		opts := []llb.CopyOption{&llb.CopyInfo{FollowSymlinks: true, CopyDirContentsOnly: true, AttemptUnpack: i.unpack, CreateDestPath: true}}
 		switch {
+		case i.unpack: // owners are the archive's, whatever is asked for
 		case in.chown != "":
 			opts = append(opts, llb.WithUser(in.chown))
 		case !in.keepOwners:

@@ -15,7 +15,7 @@ type dockerfile struct {
 	args     []instructions.ArgCommand // before the first FROM
 	stages   []instructions.Stage
 	escape   rune
-	warnings []string
+	warnings string // whole lines
 }
 
 // steps is how many steps are shown.
@@ -40,7 +40,11 @@ func parseDockerfile(text []byte, name string) (*dockerfile, error) {
 	}
 	d := &dockerfile{escape: ast.EscapeToken}
 	for _, w := range ast.Warnings {
-		d.warnings = append(d.warnings, "[WARNING]: "+w.Short)
+		// Docker has the line on a line of its own.
+		d.warnings += "[WARNING]: " + strings.Replace(w.Short, "found in: ", "found in:\n    ", 1) + "\n"
+	}
+	if d.warnings != "" {
+		d.warnings += "[WARNING]: Empty continuation lines will become errors in a future release.\n"
 	}
 	if d.stages, d.args, err = instructions.Parse(ast.AST, nil); err != nil {
 		return nil, invalid(errors.New(inDockersWords(err)))

@@ -2,6 +2,7 @@ package classic
 
 import (
 	"context"
+	"io/fs"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
@@ -17,12 +19,13 @@ import (
 // unnamed is the name of a downloaded file that has none of its own.
 const unnamed = "__unnamed__"
 
-// sources finds what an ADD or COPY copies out of a tree, which is nil where there is no context. URLs are for ADD.
-func (s *stage) sources(ctx context.Context, from *tree, c *instructions.SourcesAndDest, urls bool) (list []copied, err error) {
+// sources finds what an ADD or COPY copies out of a tree, which is nil where there is no context. ADD takes URLs, too, and the
+// contents of archives.
+func (s *stage) sources(ctx context.Context, from *tree, c *instructions.SourcesAndDest, add bool) (list []copied, err error) {
 	for _, src := range c.SourcePaths {
 		var found []copied
 		switch {
-		case isURL(src) && !urls:
+		case isURL(src) && !add:
 			return nil, failed("source can't be a URL for COPY")
 		case isURL(src):
 			found, err = s.download(ctx, src, c.DestPath)
@@ -30,6 +33,9 @@ func (s *stage) sources(ctx context.Context, from *tree, c *instructions.Sources
 			return nil, failed("missing build context")
 		default:
 			found, err = s.matching(ctx, from, src)
+		}
+		if err == nil && add && !isURL(src) {
+			err = from.markArchives(ctx, found)
 		}
 		if err != nil {
 			return nil, err
@@ -44,6 +50,28 @@ func (s *stage) sources(ctx context.Context, from *tree, c *instructions.Sources
 
 func isURL(s string) bool {
 	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+// markArchives finds out which sources are to be unpacked.
+func (t *tree) markArchives(ctx context.Context, list []copied) error {
+	for i := range list {
+		if strings.HasPrefix(list[i].sum, "dir:") {
+			continue
+		}
+		st, at, err := t.stat(ctx, list[i].path)
+		if err != nil {
+			return err
+		}
+		if !fs.FileMode(st.Mode).IsRegular() {
+			continue
+		}
+		head, err := t.fs.ReadFile(ctx, gwclient.ReadRequest{Filename: at, Range: &gwclient.FileRange{Length: archivePeek}})
+		if err != nil {
+			return err
+		}
+		list[i].unpack = isArchive(head)
+	}
+	return nil
 }
 
 // matching finds a source in a tree, or all that a pattern matches; it is held against whole paths.
@@ -93,7 +121,7 @@ func (s *stage) single(ctx context.Context, from *tree, name string) (copied, er
 	case err != nil:
 		return copied{}, err
 	}
-	return copied{state: from.state, path: "/" + name, sum: sum, download: -1}, nil
+	return copied{state: from.state, path: "/" + name, sum: sum}, nil
 }
 
 // download fetches a file for ADD. Its name is the URL's, or what the server calls it.
@@ -136,5 +164,5 @@ func (s *stage) download(ctx context.Context, src, dest string) ([]copied, error
 	}
 	s.b.Output.Downloaded(stat.Size)
 	s.b.Output.Text("\n")
-	return []copied{{state: st, path: "/" + name, sum: sum, download: stat.Size}}, nil
+	return []copied{{state: st, path: "/" + name, sum: sum}}, nil
 }

@@ -170,4 +170,3 @@ func (s *stage) logs(ev progress.Event) {
 		s.b.Output.Printed(ev.Log.Stream, ev.Log.Data)
 	}
 }
-

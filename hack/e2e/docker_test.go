@@ -348,7 +348,7 @@ func TestDockerInterruptedLeavesNoProcess(t *testing.T) {
 	c.ok(t, d, []byte("FROM bb\nRUN true\n"), "build", "-")
 }
 
-// Without BuildKit the client sends a tar and knows nothing of sessions.
+// Without BuildKit the client sends a tar and knows nothing of sessions. The daemon may build it with the whole engine all the same.
 func TestDockerClassicBuilds(t *testing.T) {
 	eachDocker(t, func(t *testing.T, c dockerCLI) {
 		d := startDaemon(t)
@@ -360,9 +360,6 @@ func TestDockerClassicBuilds(t *testing.T) {
 			cmd.Stdout, cmd.Stderr = &out, &out
 			_ = cmd.Run()
 			return result{code: cmd.ProcessState.ExitCode(), out: out.String()}
-		}
-		if r := classic("build", dir); r.code != 1 || !strings.Contains(r.out, "the classic builder is not served yet") {
-			t.Errorf("exit %d\n%s", r.code, r.out)
 		}
 		d.stop()
 		config := filepath.Join(d.dir, "c.toml")
