@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
+	ctdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	distref "github.com/distribution/reference"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -21,14 +21,11 @@ import (
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/frontend/classic"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
+	"github.com/slipwaybuild/slipway/solver/layers/images"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
 
 const (
-	// labelParent is on the manifest of an image that a step made: the id of the image it was made of. moby's daemon writes the same.
-	labelParent = "org.mobyproject.image.parent"
-	// fromScratch is the parent of those that were made of nothing.
-	fromScratch = "scratch"
 	// unnamedImage is a repository to speak of images by digest that have no name.
 	unnamedImage = "slipway.invalid/image"
 )
@@ -76,11 +73,11 @@ func (s stepImages) Commit(ctx context.Context, fs frontend.Reference, config []
 		return img, err
 	}
 	if parent == "" {
-		parent = fromScratch
+		parent = images.FromScratch
 	}
 	store := b.engine.images.Content()
-	info := content.Info{Digest: target.Digest, Labels: map[string]string{labelParent: parent.String()}}
-	if _, err := store.Update(ctx, info, "labels."+labelParent); err != nil {
+	info := content.Info{Digest: target.Digest, Labels: map[string]string{images.LabelParent: parent.String()}}
+	if _, err := store.Update(ctx, info, "labels."+images.LabelParent); err != nil {
 		return img, fmt.Errorf("note the parent of image %s: %w", target.Digest, err)
 	}
 	found, err := s.read(ctx, target)
@@ -127,7 +124,7 @@ func (s stepImages) read(ctx context.Context, target ocispecs.Descriptor) (img s
 // Children implements [classic.Images].
 func (s stepImages) Children(ctx context.Context, parent digest.Digest) ([]classic.Image, error) {
 	if parent == "" {
-		parent = fromScratch
+		parent = images.FromScratch
 	}
 	named, err := s.targets(ctx)
 	if err != nil {
@@ -140,7 +137,7 @@ func (s stepImages) Children(ctx context.Context, parent digest.Digest) ([]class
 			targets = append(targets, d)
 		}
 		return nil
-	}, fmt.Sprintf("labels.%q==%s", labelParent, parent))
+	}, fmt.Sprintf("labels.%q==%s", images.LabelParent, parent))
 	if err != nil {
 		return nil, fmt.Errorf("list the images made of %s: %w", parent, err)
 	}
@@ -170,7 +167,7 @@ func (s stepImages) targets(ctx context.Context) (map[digest.Digest]ocispecs.Des
 	}
 	out := map[digest.Digest]ocispecs.Descriptor{}
 	for _, i := range all {
-		if images.IsManifestType(i.Target.MediaType) {
+		if ctdimages.IsManifestType(i.Target.MediaType) {
 			out[i.Target.Digest] = i.Target
 		}
 	}
@@ -241,7 +238,7 @@ func (s stepImages) Lineage(ctx context.Context, name string) ([]digest.Digest, 
 		if err != nil {
 			return ids, ignoreMissing(err)
 		}
-		next, ok = byID[digest.Digest(info.Labels[labelParent])]
+		next, ok = byID[digest.Digest(info.Labels[images.LabelParent])]
 	}
 	return ids, nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/buildkit/frontend/dockerui"
-	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/frontend"
@@ -227,6 +226,3 @@ func (b *builder) readLineage(ctx context.Context) error {
 	}
 	return nil
 }
-
-// networkOf is the network of steps.
-func (b *builder) network() pb.NetMode { return b.settings.NetworkMode }

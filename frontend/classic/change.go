@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -110,11 +109,7 @@ func (s *stage) setHealthcheck(h *dockerspec.HealthcheckConfig) string {
 		merged.StartPeriod, merged.Retries = cmp.Or(h.StartPeriod, old.StartPeriod), cmp.Or(h.Retries, old.Retries)
 	}
 	s.config.Healthcheck = &merged
-	return fmt.Sprintf("HEALTHCHECK %q", &struct {
-		Test                           []string
-		Interval, Timeout, StartPeriod time.Duration
-		Retries                        int
-	}{h.Test, h.Interval, h.Timeout, h.StartPeriod, h.Retries})
+	return fmt.Sprintf("HEALTHCHECK &{%q %q %q %q %q}", h.Test, h.Interval, h.Timeout, h.StartPeriod, rune(h.Retries))
 }
 
 // expose is the only instruction in which one word may stand for several.

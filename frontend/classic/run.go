@@ -75,7 +75,7 @@ func (s *stage) runOptions(ctx context.Context, command, args []string) ([]llb.R
 	if dir == "" {
 		dir = "/"
 	}
-	opts := []llb.RunOption{llb.Args(command), llb.With(llb.Dir(dir)), llb.Network(s.b.network())}
+	opts := []llb.RunOption{llb.Args(command), llb.With(llb.Dir(dir)), llb.Network(cfg.NetworkMode)}
 	if s.config.User != "" {
 		opts = append(opts, llb.With(llb.User(s.config.User)))
 	}

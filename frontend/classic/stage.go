@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"time"
 
-	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -150,14 +149,6 @@ func (s *stage) settle(ctx context.Context, found *foundImage, st step) error {
 
 // tree is the stage's file system as it is now.
 func (s *stage) tree() *tree { return &tree{state: s.state, fs: s.fs} }
-
-// platformName is the platform as docker's errors have it.
-func platformName(p *ocispecs.Platform) string {
-	if p == nil {
-		return "default"
-	}
-	return platforms.Format(*p)
-}
 
 func now() *time.Time {
 	t := time.Now().UTC()

@@ -107,5 +107,14 @@ CMD ["sh"]
     "cache-from": case("FROM base:1\nRUN echo x > /x\nRUN echo more\n", args=["--cache-from", "cmp/run-twice"], twice=True),
     "long-output": case("FROM base:1\nRUN seq 1 3000\n"),
     "binary-output": case("FROM base:1\nRUN printf 'a\\000b\\n'\n"),
+    "tree": case("FROM base:1\nCOPY --chown=1:2 d /own/\nCOPY . /all/\nRUN mkdir -m 1777 /sticky && ln -s nowhere /dangling && echo x > /f && ln /f /hard && chmod 640 /f && mkfifo /pipe && rm /bin/tr\n"
+                 "RUN find /own /all /sticky /dangling /f /hard /pipe /bin/tr -exec stat -c '%n %A %u:%g %h %s' {} + | grep -v ' d.* [0-9]* [0-9]*$' | sort; test ! -e /bin/tr\n", files=dict(FILES, ln=link("a.txt"))),
+    "overwrite": case("FROM base:1\nRUN mkdir -p /d/e /t && echo old > /d/c.txt && ln -s /t /lnk\nCOPY d /d\nCOPY a.txt /lnk/\nCOPY a.txt /t/new/deep/\nRUN cat /d/c.txt /d/e/f.txt /t/a.txt /t/new/deep/a.txt; ls -l /lnk | wc -l\n", files=FILES),
+    "dir-wildcard": case("FROM base:1\nCOPY d* /x/\nCOPY d/*/f.txt /y/\nRUN find /x /y | sort\n", files=FILES),
+    "onbuild-bad": case("FROM base:1\nONBUILD FROM x\n"),
+    "user-name-bad": case("FROM base:1\nUSER nosuch\nRUN id\n"),
+    "env-in-copy": case("FROM base:1\nENV src=a.txt dst=/e/\nCOPY $src $dst\nRUN cat /e/a.txt\n", files=FILES),
+    "missing-program": case('FROM base:1\nRUN ["nosuch", "x"]\n'),
+    "signal-exit": case("FROM base:1\nRUN kill -9 $$\n"),
     "changed-label": case("FROM base:1\nLABEL x=y\nRUN echo x > /x\n"),
 }

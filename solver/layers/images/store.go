@@ -138,6 +138,14 @@ func (s *Store) GC(ctx context.Context) error {
 	return s.forgetLostLayers(ctx)
 }
 
+const (
+	// LabelParent is on the content that is the manifest of an image which a step of the classic builder made: the id of the image it
+	// was made of, the digest of that one's config. moby's daemon writes the same label.
+	LabelParent = "org.mobyproject.image.parent"
+	// FromScratch is in the label of an image that was made of nothing.
+	FromScratch = "scratch"
+)
+
 // Dangling is the name of an image that has no other.
 func Dangling(d digest.Digest) string { return danglingPrefix + d.String() }
 
