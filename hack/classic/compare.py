@@ -3,7 +3,7 @@
 
     compare.py DOCKERD_SOCKET SLIPWAYD_SOCKET SLIPWAYD_ROOT [CASE...]
 
-Both daemons must run: `dockerd --bridge=none --iptables=false -H unix://DOCKERD_SOCKET`, and slipwayd with --root SLIPWAYD_ROOT. The
+Both daemons must run and have no images: `dockerd --bridge=none --iptables=false -H unix://DOCKERD_SOCKET`, and slipwayd with --root SLIPWAYD_ROOT. The
 client is docker 20.10 (DOCKER, by default /usr/bin/docker) without BuildKit. Compared are the exit status, what is printed with
 ids masked, the image's config, and its history. The exit status is that there are differences.
 """
@@ -87,6 +87,8 @@ def main():
                     found.append(("output line %d" % (i + 1), x, y))
         if a[2] and b[2]:
             pa, pb = picture(config_of_dockerd(dockerd, a[2], info.stdout.strip())), picture(config_of_slipway(root, b[2]))
+            if not (pa[0] and pb[0]):
+                found.append(("config", pa[0] or "not found", pb[0] or "not found"))
             for what, x, y in zip(("config", "history", "author", "last command"), pa, pb):
                 if x != y:
                     found.append((what, x, y))
