@@ -198,8 +198,11 @@ func (s stepImages) byID(ctx context.Context, id string) (list []storedImage, er
 // Reference implements [classic.Images].
 func (s stepImages) Reference(ctx context.Context, id string) (string, error) {
 	found, err := s.byID(ctx, id)
-	if err != nil || len(found) != 1 {
+	if err != nil || len(found) == 0 {
 		return "", err
+	}
+	if slices.ContainsFunc(found, func(i storedImage) bool { return i.ID != found[0].ID }) {
+		return "", nil // of several images, which is meant?
 	}
 	return unnamedImage + "@" + found[0].target.Digest.String(), nil
 }

@@ -25,8 +25,10 @@ func (a *api) build(w http.ResponseWriter, r *http.Request) error {
 		return a.takeUpload(w, r, id)
 	}
 	classic := p.classic && !a.Settings().EngineForClassic
-	if classic && p.network == "bridge" {
-		p.network = "" // what steps have anyway
+	if classic {
+		if err := p.classicNetwork(); err != nil {
+			return err
+		}
 	}
 	ctx, done := a.jobs.start(r.Context(), p.id)
 	defer done()

@@ -34,6 +34,18 @@ func (p *buildParams) classicClient(out classic.Output) *classic.Client {
 	return c
 }
 
+// classicNetwork takes the networks that the classic builder knows and that there are here: steps have a bridge anyway.
+func (p *buildParams) classicNetwork() error {
+	switch p.network {
+	case "bridge":
+		p.network = ""
+	case "", "default", "none", "host":
+	default:
+		return invalid("network mode %q: steps can have the networks default, bridge, host and none here", p.network)
+	}
+	return nil
+}
+
 // runClassic has the classic builder build.
 func (a *api) runClassic(ctx context.Context, out *stream, p *buildParams, req daemon.Request) error {
 	told := &classicOutput{out: out, quiet: p.quiet}

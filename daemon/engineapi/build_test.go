@@ -251,6 +251,9 @@ func TestClassicBuilder(t *testing.T) {
 			t.Errorf("%s: %d\n%s\nwant\n%s", more, code, got, want)
 		}
 	}
+	if code, body, _ := post(t, s.URL+query+"&networkmode=mynet", strings.NewReader("x")); code != 400 || !strings.Contains(body, "bridge, host and none") {
+		t.Errorf("a network that is not there: %d %s", code, body)
+	}
 }
 
 func TestUploadAndBuildMeetInEitherOrder(t *testing.T) {

@@ -148,14 +148,12 @@ type pulled struct {
 // pull finds an image by its name, in the image store first unless the client wants it anew, or by its id.
 func (b *builder) pull(ctx context.Context, name string, p *ocispecs.Platform) (*pulled, error) {
 	mode := b.settings.ImageResolveMode
-	if imageID.MatchString(name) {
-		ref, err := b.Images.Reference(ctx, strings.TrimPrefix(name, "sha256:"))
-		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", name, err)
-		}
-		if ref != "" {
-			name, mode = ref, llb.ResolveModePreferLocal
-		}
+	byID, err := b.byID(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", name, err)
+	}
+	if byID != "" {
+		name, mode = byID, llb.ResolveModePreferLocal
 	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -179,6 +177,21 @@ func (b *builder) pull(ctx context.Context, name string, p *ocispecs.Platform) (
 	ref = strings.TrimPrefix(res.Op.GetIdentifier(), "docker-image://")
 	img.state = llb.Image(ref, mode, llb.WithCustomName("FROM "+ref))
 	return img, nil
+}
+
+// byID is the reference to an image of the store that is named by its id; "" for other names. A name that looks like an id and is one
+// of an image's names is that.
+func (b *builder) byID(ctx context.Context, name string) (string, error) {
+	if !imageID.MatchString(name) {
+		return "", nil
+	}
+	if id, ok := strings.CutPrefix(name, "sha256:"); ok {
+		return b.Images.Reference(ctx, id)
+	}
+	if named, err := b.Images.Lineage(ctx, name); err != nil || len(named) > 0 {
+		return "", err
+	}
+	return b.Images.Reference(ctx, name)
 }
 
 // from finds what the flag --from of a COPY names: a stage by its name or number, or an image.
