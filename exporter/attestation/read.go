@@ -9,7 +9,6 @@ import (
 	"io"
 	"path"
 
-	intoto "github.com/in-toto/in-toto-golang/in_toto"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/result"
 	digest "github.com/opencontainers/go-digest"
