@@ -19,7 +19,7 @@ func (b *build) solveClassic(ctx context.Context, r Request) (*frontend.Result, 
 		Client: *r.Classic, Caps: gateway.NewCaps(ops.Caps(), frontendCaps()), Images: b.stepImages, Steps: b.watches,
 	})
 	req := frontendRequest(r)
-	return f.Build(ctx, b.scoped(b, nil, requestOf(classic.Name, req)), req)
+	return f.Build(ctx, b.scoped(b, nil, b.engine.producers.request(classic.Name, req)), req)
 }
 
 // finishClassic names the image that the classic builder ended with.
