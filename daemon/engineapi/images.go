@@ -125,6 +125,7 @@ func listOptions(q url.Values) (o imageservice.ListOptions, err error) {
 		}
 		o.Dangling = &on
 	}
+	o.Intermediate = boolParam(q, "all")
 	o.Labels, o.NotLabels, o.References = f["label"], f["label!"], f["reference"]
 	if v := q.Get("filter"); v != "" { // before API 1.28
 		o.References = append(o.References, v)

@@ -25,6 +25,8 @@ type Summary struct {
 
 // ListOptions narrow a list. Zero values narrow nothing.
 type ListOptions struct {
+	// Intermediate lists also what the classic builder made on the way and has no name.
+	Intermediate bool
 	// Dangling chooses images without, or with, a name.
 	Dangling *bool
 	// Labels are "key" or "key=value", of which all must be there; of NotLabels none may be.
@@ -46,6 +48,10 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
+	made, err := s.parents(ctx, list)
+	if err != nil {
+		return nil, err
+	}
 	users := map[digest.Digest]int{}
 	sizes := map[digest.Digest]map[digest.Digest]int64{}
 	var out []Summary
@@ -63,6 +69,9 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 		keep, err := o.keeps(g, &sum)
 		if err != nil {
 			return nil, err
+		}
+		if !o.Intermediate && s.intermediate(g, c, made) {
+			continue
 		}
 		if keep && (before.IsZero() || sum.Created.Before(before)) && (since.IsZero() || sum.Created.After(since)) {
 			out = append(out, sum)

@@ -111,11 +111,26 @@ func (s *Service) Prune(ctx context.Context, o PruneOptions) ([]Removed, int64, 
 	return out, freed, nil
 }
 
+// prune goes round until there is nothing more: an image that is gone may leave its parent without children.
 func (s *Service) prune(ctx context.Context, o PruneOptions) (out []Removed, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for {
+		removed, err := s.pruneRound(ctx, o)
+		out = append(out, removed...)
+		if err != nil || len(removed) == 0 {
+			return out, err
+		}
+	}
+}
+
+func (s *Service) pruneRound(ctx context.Context, o PruneOptions) (out []Removed, err error) {
 	narrow := ListOptions{Labels: o.Labels, NotLabels: o.NotLabels, Until: o.Until}
 	list, err := s.groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made, err := s.parents(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +138,12 @@ func (s *Service) prune(ctx context.Context, o PruneOptions) (out []Removed, err
 		if !o.All && !g.dangling() {
 			continue
 		}
-		sum, _, err := s.summary(ctx, g)
+		sum, c, err := s.summary(ctx, g)
 		if err != nil {
 			return out, err
+		}
+		if s.intermediate(g, c, made) {
+			continue
 		}
 		if keep, err := narrow.keeps(g, &sum); err != nil || !keep {
 			continue

@@ -131,7 +131,7 @@ func (s *Source) resolve(ctx context.Context, q query, sessions func() *session.
 // local looks a name up in the image store. An image that is not there for the platform is not there.
 func (s *Source) local(ctx context.Context, q query) (ocispecs.Descriptor, bool, error) {
 	img, err := s.images.Get(ctx, q.ref)
-	if errdefs.IsNotFound(err) && q.digest != "" {
+	if errdefs.IsNotFound(err) && q.digest != "" && q.mode == Local {
 		img, err = s.byDigest(ctx, q.digest)
 	}
 	if errdefs.IsNotFound(err) {
