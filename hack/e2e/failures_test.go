@@ -124,7 +124,7 @@ func TestBadConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(filepath.Join(binaries, "slipwayd"), "--config", file, "--root", filepath.Join(dir, "r"), "--addr", "unix://"+filepath.Join(dir, "s")).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "worker.oci.maxUsedSpace") {
+	if err == nil || !strings.Contains(string(out), `"lots" is no size`) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

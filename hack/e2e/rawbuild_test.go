@@ -135,7 +135,7 @@ func TestRawBuildOutputsAndRefusals(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]int{
-		"version=2&outputs=%5B%7B%22Type%22%3A%22bogus%22%7D%5D": 400, "version=1": 501, "version=2&networkmode=host": 400, "version=2&memory=x": 400,
+		"version=2&outputs=%5B%7B%22Type%22%3A%22bogus%22%7D%5D": 400, "version=x": 400, "version=2&networkmode=host": 400, "version=2&memory=x": 400,
 	} {
 		q, _ := url.ParseQuery(query)
 		if code, _, failure := d.rawBuild(q, body, nil); code != want || !strings.HasPrefix(failure, `{"message":"`) {

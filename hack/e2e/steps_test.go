@@ -186,7 +186,7 @@ RUN echo "gone: [$SSH_AUTH_SOCK]"
 	if left := run(t, "sh", "-c", "SSH_AUTH_SOCK="+socket+" ssh-add -l"); !strings.Contains(left, "my-key") || strings.Count(left, "\n") != 1 {
 		t.Errorf("the user's agent now has %q", left)
 	}
-	d.fail("RUN --mount=type=ssh,required=true true\n", []string{"ssh agent default: not forwarded"}, bb)
+	d.fail("RUN --mount=type=ssh,required=true true\n", []string{`no SSH key "default" forwarded from the client`}, bb)
 	d.expect("RUN --mount=type=ssh test ! -S \"$SSH_AUTH_SOCK\" && echo none > /x\n", map[string]string{"x": "none"}, bb)
 }
 
