@@ -58,22 +58,23 @@ func (a *api) runClassic(ctx context.Context, out *stream, p *buildParams, req d
 		return out.End(nil)
 	}
 	told.tellAll()
-	return out.EndWith(classicFailure(ctx, err))
+	code, failure := classicFailure(ctx, err)
+	return out.EndWith(failure, code)
 }
 
-// classicFailure is what clients are told of a failure, and the code that they exit with.
-func classicFailure(ctx context.Context, err error) (error, int) {
+// classicFailure is the code that clients exit with after a failure, and what they are told.
+func classicFailure(ctx context.Context, err error) (int, error) {
 	var command *classic.CommandError
 	var own *classic.Error
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		return context.Canceled, 0
+		return 0, context.Canceled
 	case errors.As(err, &command):
-		return command, command.Code
+		return command.Code, command
 	case errors.As(err, &own) && own.Invalid:
-		return withStatus(http.StatusBadRequest, "%w", err), 0
+		return 0, withStatus(http.StatusBadRequest, "%w", err)
 	}
-	return err, 0
+	return 0, err
 }
 
 // tellNames tells what the image is called.

@@ -3,6 +3,7 @@ package classic
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -101,16 +102,10 @@ func TestErrorsOfDockerfiles(t *testing.T) {
 		var own *Error
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
-		} else if !asError(err, &own) || !own.Invalid {
+		} else if !errors.As(err, &own) || !own.Invalid {
 			t.Errorf("%q: not the request's fault", text)
 		}
 	}
-}
-
-func asError(err error, to **Error) bool {
-	e, ok := err.(*Error)
-	*to = e
-	return ok
 }
 
 // Whatever a Dockerfile or an image's trigger holds, reading it ends with a result or an error.
