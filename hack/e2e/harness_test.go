@@ -88,11 +88,11 @@ func startDaemon(t *testing.T, args ...string) *daemon {
 	if shared != nil {
 		d.useContainerd(shared)
 	}
-	d.start()
-	t.Cleanup(func() {
+	t.Cleanup(func() { // before the start: a daemon that never answers is ended, too
 		d.stop()
 		d.checkNothingLeft()
 	})
+	d.start()
 	return d
 }
 
