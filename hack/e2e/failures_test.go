@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestBadInput(t *testing.T) {
@@ -123,7 +125,9 @@ func TestBadConfiguration(t *testing.T) {
 	if err := os.WriteFile(file, []byte("[worker.oci]\nmaxUsedSpace = \"lots\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(filepath.Join(binaries, "slipwayd"), "--config", file, "--root", filepath.Join(dir, "r"), "--addr", "unix://"+filepath.Join(dir, "s")).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a daemon that takes this file would run on
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(binaries, "slipwayd"), "--config", file, "--root", filepath.Join(dir, "r"), "--addr", "unix://"+filepath.Join(dir, "s")).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), `"lots" is no size`) {
 		t.Errorf("%v\n%s", err, out)
 	}
