@@ -1,6 +1,6 @@
 // Package archive is the output that sends an image to the client: as one file, an OCI layout ("oci") or the same with what docker
-// load reads ("docker"), or as content into a directory that is an OCI layout. Layers are gzipped in the former and uncompressed
-// in the latter unless the client asks otherwise.
+// load reads ("docker"), or as content into a directory that is an OCI layout. Layers that came from elsewhere are as they came,
+// others are gzipped, unless the client asks otherwise.
 package archive
 
 import (
@@ -57,12 +57,9 @@ func (x *archive) parse(a map[string]string) (err error) {
 	if x.asTar, err = attrs.Bool(a, "tar", true); err != nil {
 		return err
 	}
-	// docker load reads either; much of what reads layouts takes layers for gzipped whatever their type says.
-	fallback := compression.Gzip
-	if x.typ == TypeDocker {
-		fallback = compression.Uncompressed
-	}
-	x.manifest, err = manifest.ParseOptions(a, fallback)
+	// Much of what reads layouts takes layers for gzipped whatever their type says.
+	x.manifest, err = manifest.ParseOptions(a, compression.Gzip)
+	x.manifest.Bring = true
 	return err
 }
 

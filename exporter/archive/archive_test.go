@@ -28,6 +28,7 @@ import (
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/exporter/archive"
 	"github.com/slipwaybuild/slipway/exporter/internal/exportertest"
+	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/decompress"
 	"github.com/slipwaybuild/slipway/solver/layers/layerstest"
 	"go.uber.org/goleak"
@@ -361,16 +362,43 @@ func TestTwoPlatforms(t *testing.T) {
 	}
 }
 
-// A base that is not here is brought, as the archive has to hold it.
-func TestLazyBaseIsFetched(t *testing.T) {
+// What came from elsewhere is in the archive as it came, whether it is here or not; it is made anew if it cannot be had like that, or
+// if the client says so.
+func TestLayersStayAsTheyCame(t *testing.T) {
 	t.Parallel()
 	b := exportertest.New(t)
 	base, blobs := b.Remote("registry.example/base:1", layerstest.Text("a", "1"))
+	came := base.Layers()[0].Remote.Descriptor.Digest.String()
 	in := exportertest.Input(base, "", nil)
 	in.Fetcher = blobs
-	f, _ := export(t, b, archive.TypeOCI, nil, in)
-	if ls, err := valid(t, unpack(t, f.Bytes()))[0].Layers(); err != nil || len(ls) != 1 || blobs.Fetched() != 1 {
-		t.Errorf("%d layers, %v, fetched %d times", len(ls), err, blobs.Fetched())
+	digestOf := func(typ string, a map[string]string) string {
+		f, _ := export(t, b, typ, a, in)
+		ls, err := valid(t, unpack(t, f.Bytes()))[0].Layers()
+		if err != nil || len(ls) != 1 {
+			t.Fatalf("%d layers, %v", len(ls), err)
+		}
+		d, err := ls[0].Digest()
+		b.OK(err)
+		return d.String()
+	}
+	for _, typ := range []string{archive.TypeOCI, archive.TypeDocker} {
+		if d := digestOf(typ, nil); d != came {
+			t.Errorf("%s: layer %s, it came as %s", typ, d, came)
+		}
+	}
+	if n := blobs.Fetched(); n != 2 || base.Layers()[0].Kind != layers.Remote {
+		t.Errorf("fetched %d times, and unpacked to %s", n, base.Layers()[0].Kind)
+	}
+	b.OK(b.Layers.Fetch(t.Context(), base, blobs, nil))
+	if d := digestOf(archive.TypeOCI, map[string]string{"compression": "zstd"}); d != came {
+		t.Errorf("once unpacked: layer %s, it came as %s", d, came)
+	}
+	if d := digestOf(archive.TypeOCI, map[string]string{"force-compression": "true"}); d == came {
+		t.Error("was not compressed anew")
+	}
+	in.Fetcher = &exportertest.Blobs{}
+	if d := digestOf(archive.TypeOCI, nil); d == came {
+		t.Error("is as it came, though it cannot be had")
 	}
 }
 
@@ -419,7 +447,7 @@ func TestClientGoesAway(t *testing.T) {
 	noise := layerstest.Text("noise", strings.Repeat("0123456789abcdef", 1<<18))
 	f := exportertest.File{Refuse: errors.New("disk full"), Limit: 2 << 20}
 	in := exportertest.Input(b.Layer("noise", noise), "", b.Client(f.Target(3)))
-	_, err := run(t.Context(), t, b, archive.TypeDocker, nil, in)
+	_, err := run(t.Context(), t, b, archive.TypeDocker, map[string]string{"compression": "uncompressed"}, in)
 	if err == nil || !strings.Contains(err.Error(), "disk full") {
 		t.Errorf("got %v", err)
 	}

@@ -28,6 +28,9 @@ func (x *archive) write(ctx context.Context, w io.Writer, img *manifest.Image, n
 		}
 	}
 	for _, b := range img.Blobs {
+		if b.Elsewhere {
+			continue
+		}
 		if err := putBlob(ctx, tw, b); err != nil {
 			return fmt.Errorf("write blob %s: %w", b.Desc.Digest, err)
 		}

@@ -29,6 +29,9 @@ func upload(ctx context.Context, sessions *session.Group, img *manifest.Image, s
 		ctx = metadata.AppendToOutgoingContext(ctx, storeHeader, storeName)
 		store := proxy.NewContentStore(c.Conn())
 		for _, b := range img.Blobs {
+			if b.Elsewhere {
+				continue
+			}
 			if err := uploadBlob(ctx, store, b, sent); err != nil {
 				return fmt.Errorf("send blob %s: %w", b.Desc.Digest, err)
 			}

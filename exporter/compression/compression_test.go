@@ -292,8 +292,8 @@ func TestUnknown(t *testing.T) {
 			t.Errorf("%v: no error", s)
 		}
 	}
-	if _, err := compression.Zstd.MediaType(false); err == nil {
-		t.Error("Docker has no zstd")
+	if _, err := compression.EStargz.MediaType(false); err == nil {
+		t.Error("Docker has no eStargz")
 	}
 }
 

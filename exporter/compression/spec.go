@@ -74,7 +74,7 @@ func Parse(name, level string, fallback Type) (Spec, error) {
 	return s, nil
 }
 
-// MediaType is that of a layer compressed this way, in OCI's terms or in Docker's, which have no zstd.
+// MediaType is that of a layer compressed this way, in OCI's terms or in Docker's, which have no eStargz.
 func (t Type) MediaType(oci bool) (string, error) {
 	switch {
 	case t == Uncompressed && oci:
@@ -87,6 +87,8 @@ func (t Type) MediaType(oci bool) (string, error) {
 		return images.MediaTypeDockerSchema2Layer, nil
 	case t == Gzip:
 		return images.MediaTypeDockerSchema2LayerGzip, nil
+	case t == Zstd:
+		return images.MediaTypeDockerSchema2LayerZstd, nil
 	}
 	return "", fmt.Errorf("compression %s needs OCI media types", t)
 }

@@ -433,7 +433,7 @@ func TestAttributesRefused(t *testing.T) {
 	o := options(t, b)
 	for _, a := range []map[string]string{
 		{"name": "UPPER"}, {"push": "perhaps"}, {"store": "x"}, {"compression": "rar"}, {"rewrite-timestamp": "perhaps"},
-		{"compression": "zstd", "oci-mediatypes": "false"},
+		{"compression": "estargz", "oci-mediatypes": "false"},
 	} {
 		if _, err := image.New(o, false)(0, a); err == nil {
 			t.Errorf("%v: no error", a)

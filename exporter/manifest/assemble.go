@@ -29,6 +29,9 @@ type Options struct {
 	Force bool
 	// KeepRemote names layers that came from a registry as the registry has them, without bringing their bytes here.
 	KeepRemote bool
+	// Bring brings the bytes of such layers, and of those that came from elsewhere in a form of their own, into the content store. One
+	// that cannot be had in the form in which it came is compressed as others are.
+	Bring bool
 	// PreferForeign leaves layers that must not be distributed where they are; otherwise they become ordinary ones.
 	PreferForeign bool
 	// Epoch is the output's own; see [exporter.Input.Epoch].
@@ -77,8 +80,8 @@ func ParseOptions(a map[string]string, fallback compression.Type) (o Options, er
 	return o, err
 }
 
-// keeps tells whether the layers of registries stay as they are.
-func (o Options) keeps() bool { return o.KeepRemote && !o.Force }
+// keeps tells whether layers that came from elsewhere stay as they are.
+func (o Options) keeps() bool { return (o.KeepRemote || o.Bring) && !o.Force }
 
 // Assembler makes images. It is safe for concurrent use.
 type Assembler struct {

@@ -32,7 +32,7 @@ func (o Options) At(in exporter.Input, typ string) (Options, error) {
 
 // check finds options that contradict each other.
 func (o Options) check() error {
-	if t := o.Compression.Type; (t == compression.Zstd || t == compression.EStargz) && !o.OCI {
+	if t := o.Compression.Type; t == compression.EStargz && !o.OCI {
 		return fmt.Errorf(`exporter option "compression=%s" conflicts with "oci-mediatypes=false"`, t)
 	}
 	return nil

@@ -85,7 +85,7 @@ func TestParseOptions(t *testing.T) {
 	}{
 		{nil, true},
 		{map[string]string{"compression": "zstd"}, true},
-		{map[string]string{"compression": "zstd", "oci-mediatypes": "false"}, false},
+		{map[string]string{"compression": "zstd", "oci-mediatypes": "false"}, true},
 		{map[string]string{"compression": "lzma"}, false},
 		{map[string]string{"compression": "estargz"}, true},
 		{map[string]string{"compression": "estargz", "oci-mediatypes": "false"}, false},

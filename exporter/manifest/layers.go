@@ -2,21 +2,16 @@ package manifest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/exporter/compression"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
-	"github.com/slipwaybuild/slipway/solver/remotecache"
-	"github.com/slipwaybuild/slipway/solver/source/oci"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -28,7 +23,8 @@ const emptyTar digest.Digest = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea
 
 // layersOf turns a stack into blobs, several layers at a time.
 func (a *Assembler) layersOf(ctx context.Context, ref *layers.Ref, in exporter.Input, o Options, p progress.Writer) ([]layer, []Blob, error) {
-	if err := a.fetch(ctx, ref, in, o, p); err != nil {
+	kept, err := a.fetch(ctx, ref, in, o, p)
+	if err != nil {
 		return nil, nil, err
 	}
 	if _, err := a.Layers.Solidify(ctx, ref); err != nil {
@@ -44,7 +40,11 @@ func (a *Assembler) layersOf(ctx context.Context, ref *layers.Ref, in exporter.I
 			if stack[i].empty, err = a.empty(egCtx, ref, i, info); err != nil || stack[i].empty {
 				return err
 			}
-			blobs[i], err = a.blob(egCtx, ref, i, info, in.Fetcher, o)
+			if kept[i] {
+				blobs[i] = a.kept(info, in.Fetcher, o)
+				return nil
+			}
+			blobs[i], err = a.blob(egCtx, ref, i, info, o)
 			if changed, ok := blobs[i].Desc.Annotations[compression.LabelDiffID]; ok {
 				stack[i].diffID = digest.Digest(changed)
 				delete(blobs[i].Desc.Annotations, compression.LabelDiffID)
@@ -53,55 +53,6 @@ func (a *Assembler) layersOf(ctx context.Context, ref *layers.Ref, in exporter.I
 		})
 	}
 	return stack, blobs, eg.Wait()
-}
-
-// fetch brings the layers whose bytes are wanted.
-func (a *Assembler) fetch(ctx context.Context, ref *layers.Ref, in exporter.Input, o Options, p progress.Writer) error {
-	if !o.keeps() {
-		return a.Layers.Fetch(ctx, ref, in.Fetcher, p)
-	}
-	for i, info := range ref.Layers() {
-		if info.Kind != layers.Remote {
-			continue
-		}
-		if stays, err := a.stays(ctx, info); stays || err != nil {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		// The client that has it goes away with the build.
-		one := a.Layers.Slice(ref, i, i+1)
-		if err := errors.Join(a.Layers.Fetch(ctx, one, in.Fetcher, p), one.Release()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// stays tells whether a layer can be named as it came. Where others put images into the content store, what they put there is used
-// as it is, and not stored in another form besides.
-func (a *Assembler) stays(ctx context.Context, info layers.Info) (bool, error) {
-	if atRegistry(info) {
-		return true, nil
-	}
-	if !a.Shared || info.Remote == nil || info.Remote.Ref != "" {
-		return false, nil
-	}
-	_, err := a.Content.Info(ctx, info.Remote.Descriptor.Digest)
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// atRegistry tells whether a layer can be had from a registry for as long as one may expect.
-func atRegistry(info layers.Info) bool {
-	if info.Remote == nil || info.Remote.Ref == "" || remotecache.IsLocation(info.Remote.Ref) {
-		return false
-	}
-	_, session := oci.ParseRef(info.Remote.Ref)
-	return !session
 }
 
 // empty tells whether a layer has no content. A layer that came with an image is taken by its digest only: whether it was
@@ -114,34 +65,7 @@ func (a *Assembler) empty(ctx context.Context, ref *layers.Ref, i int, info laye
 }
 
 // blob is layer i of a stack in the form that was asked for.
-func (a *Assembler) blob(ctx context.Context, ref *layers.Ref, i int, info layers.Info, f layers.Fetcher, o Options) (Blob, error) {
-	stays := false
-	if o.keeps() {
-		var err error
-		if stays, err = a.stays(ctx, info); err != nil {
-			return Blob{}, err
-		}
-	}
-	if stays {
-		d := info.Remote.Descriptor
-		desc := ocispecs.Descriptor{MediaType: layerMediaType(d.MediaType, o.OCI), Digest: d.Digest, Size: d.Size}
-		elsewhere := false
-		if o.PreferForeign {
-			if kept, ok := foreign(d, o.OCI); ok {
-				desc, elsewhere = kept, true
-			}
-		}
-		return Blob{
-			Desc: desc, Remote: info.Remote, Elsewhere: elsewhere,
-			Open: func(ctx context.Context) (io.ReadCloser, error) {
-				r, err := f.Fetch(ctx, *info.Remote)
-				if errdefs.IsNotFound(err) {
-					a.Layers.Lose(*info.Remote)
-				}
-				return cancellable(ctx, r, err)
-			},
-		}, nil
-	}
+func (a *Assembler) blob(ctx context.Context, ref *layers.Ref, i int, info layers.Info, o Options) (Blob, error) {
 	open := func(ctx context.Context) (io.ReadCloser, error) {
 		r, _, err := a.Layers.Tar(ctx, ref, i)
 		return cancellable(ctx, r, err)
@@ -196,28 +120,4 @@ func (c contextReader) Read(p []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(p)
-}
-
-// layerMediaType says the same of a registry's layer in the terms of the manifest. What was not to be distributed becomes an
-// ordinary layer: the image is whole where it is.
-func layerMediaType(t string, oci bool) string {
-	for _, same := range [][4]string{
-		{ocispecs.MediaTypeImageLayer, images.MediaTypeDockerSchema2Layer,
-			ocispecs.MediaTypeImageLayerNonDistributable, images.MediaTypeDockerSchema2LayerForeign}, //nolint:staticcheck // old images have them
-		{ocispecs.MediaTypeImageLayerGzip, images.MediaTypeDockerSchema2LayerGzip,
-			ocispecs.MediaTypeImageLayerNonDistributableGzip, images.MediaTypeDockerSchema2LayerForeignGzip}, //nolint:staticcheck // as above
-		{ocispecs.MediaTypeImageLayerZstd, images.MediaTypeDockerSchema2LayerZstd,
-			ocispecs.MediaTypeImageLayerNonDistributableZstd}, //nolint:staticcheck // as above
-	} {
-		for _, other := range same {
-			switch {
-			case t != other || t == "":
-			case oci:
-				return same[0]
-			default:
-				return same[1]
-			}
-		}
-	}
-	return t
 }

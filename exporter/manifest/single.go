@@ -11,13 +11,17 @@ import (
 // if it has to be compressed.
 func (a *Assembler) Layer(ctx context.Context, one *layers.Ref, f layers.Fetcher, o Options) (Blob, layers.Info, error) {
 	in := exporter.Input{Fetcher: f}
-	if err := a.fetch(ctx, one, in, o, nil); err != nil {
+	kept, err := a.fetch(ctx, one, in, o, nil)
+	if err != nil {
 		return Blob{}, layers.Info{}, err
 	}
 	if _, err := a.Layers.Solidify(ctx, one); err != nil {
 		return Blob{}, layers.Info{}, err
 	}
 	info := one.Layers()[0]
-	b, err := a.blob(ctx, one, 0, info, f, o)
+	if kept[0] {
+		return a.kept(info, f, o), info, nil
+	}
+	b, err := a.blob(ctx, one, 0, info, o)
 	return b, info, err
 }

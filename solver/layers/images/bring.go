@@ -133,9 +133,15 @@ func (s *Store) bring(ctx context.Context, w wantedLayer, f layers.Fetcher) (err
 	return err
 }
 
-func (s *Store) copyLayer(ctx context.Context, w wantedLayer, f layers.Fetcher) (err error) {
-	ref := "slipway-layer-" + w.desc.Digest.String()
-	out, err := content.OpenWriter(ctx, s.content, content.WithRef(ref), content.WithDescriptor(w.desc))
+func (s *Store) copyLayer(ctx context.Context, w wantedLayer, f layers.Fetcher) error {
+	return CopyLayer(ctx, s.content, w.desc, w.diffID, func(ctx context.Context) (io.ReadCloser, error) { return s.openLayer(ctx, w, f) })
+}
+
+// CopyLayer writes the bytes of one layer into a content store, verified, unless they are there. The lease in the context keeps
+// them. open is called once at most. An interrupted attempt leaves nothing.
+func CopyLayer(ctx context.Context, store content.Store, d ocispecs.Descriptor, diffID digest.Digest, open func(context.Context) (io.ReadCloser, error)) (err error) {
+	ref := "slipway-layer-" + d.Digest.String()
+	out, err := content.OpenWriter(ctx, store, content.WithRef(ref), content.WithDescriptor(d))
 	if errdefs.IsAlreadyExists(err) {
 		return nil // and leased from now on
 	}
@@ -144,11 +150,11 @@ func (s *Store) copyLayer(ctx context.Context, w wantedLayer, f layers.Fetcher) 
 	}
 	defer func() {
 		if err != nil {
-			_ = s.content.Abort(context.WithoutCancel(ctx), ref) // the error is told already
+			_ = store.Abort(context.WithoutCancel(ctx), ref) // the error is told already
 		}
 		_ = out.Close() // committed, or given up
 	}()
-	in, err := s.openLayer(ctx, w, f)
+	in, err := open(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,7 +166,7 @@ func (s *Store) copyLayer(ctx context.Context, w wantedLayer, f layers.Fetcher) 
 	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{in}, make([]byte, copyBuffer)); err != nil {
 		return err
 	}
-	err = out.Commit(ctx, w.desc.Size, w.desc.Digest, content.WithLabels(map[string]string{labelUncompressed: w.diffID.String()}))
+	err = out.Commit(ctx, d.Size, d.Digest, content.WithLabels(map[string]string{labelUncompressed: diffID.String()}))
 	if errdefs.IsAlreadyExists(err) {
 		return nil
 	}
