@@ -6,6 +6,7 @@ import (
 
 	"github.com/slipwaybuild/slipway/daemon/config"
 	"github.com/slipwaybuild/slipway/daemon/events"
+	"github.com/slipwaybuild/slipway/solver/executor"
 )
 
 // RegistryInfo is what clients may know of how a registry is reached.
@@ -18,6 +19,9 @@ type RegistryInfo struct {
 
 // Root is the directory of all state.
 func (e *Engine) Root() string { return e.root }
+
+// Limits tells what steps can be limited by on this host, as it is now.
+func (e *Engine) Limits() executor.Limits { return e.executor.Limits() }
 
 // Events is where what happens to images and to the cache is told.
 func (e *Engine) Events() *events.Hub { return &e.events }

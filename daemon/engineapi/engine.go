@@ -5,6 +5,7 @@ import (
 
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/daemon/events"
+	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
@@ -38,6 +39,8 @@ type Cache interface {
 type Host interface {
 	// Worker describes what steps run on.
 	Worker() daemon.Worker
+	// Limits tells what steps can be limited by.
+	Limits() executor.Limits
 	// Realisation says how layers are realised.
 	Realisation() string
 	// Root is the directory of all state.

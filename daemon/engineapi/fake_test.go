@@ -9,6 +9,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/events"
 	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/daemon/listen"
+	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"go.uber.org/goleak"
@@ -26,6 +27,7 @@ type fakeEngine struct {
 	progress func(ctx context.Context, ref string) (*progress.Reader, error)
 	usage    []layers.Usage
 	hub      events.Hub
+	limits   executor.Limits
 }
 
 func (e *fakeEngine) Build(ctx context.Context, r daemon.Request) (*daemon.Response, error) {
@@ -58,8 +60,9 @@ func (e *fakeEngine) Worker() daemon.Worker {
 	return daemon.Worker{ID: "w", Labels: map[string]string{"org.mobyproject.buildkit.worker.network": "host"}}
 }
 
-func (e *fakeEngine) Realisation() string { return "unpacked" }
-func (e *fakeEngine) Root() string        { return "/var/lib/slipway" }
+func (e *fakeEngine) Realisation() string     { return "unpacked" }
+func (e *fakeEngine) Limits() executor.Limits { return e.limits }
+func (e *fakeEngine) Root() string            { return "/var/lib/slipway" }
 func (e *fakeEngine) Registries() []daemon.RegistryInfo {
 	return []daemon.RegistryInfo{{Host: "docker.io", Mirrors: []string{"mirror.example"}}, {Host: "plain.example", Insecure: true}}
 }

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/pkg/seccomp"
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
+	"github.com/moby/sys/userns"
 	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"golang.org/x/sys/unix"
 )
@@ -58,17 +60,16 @@ func (a *api) info(w http.ResponseWriter, r *http.Request) error {
 		Debug: a.Settings().Debug, NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		NEventsListener: a.Engine.Events().Listeners(),
 		SystemTime:      time.Now().Format(time.RFC3339Nano),
-		LoggingDriver:   "none", CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(),
-		KernelVersion: kernel(), OperatingSystem: operatingSystem(), OSType: runtime.GOOS, Architecture: machine(),
+		LoggingDriver:   "none",
+		KernelVersion:   kernel(), OperatingSystem: operatingSystem(), OSType: runtime.GOOS, Architecture: machine(),
 		IndexServerAddress: indexServer, RegistryConfig: a.registryConfig(),
 		NCPU: runtime.NumCPU(), MemTotal: memTotal(), DockerRootDir: a.Engine.Root(),
 		HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
 		Labels: []string{}, Runtimes: map[string]system.RuntimeWithStatus{}, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		SecurityOptions: []string{"name=seccomp,profile=builtin"},
-		// What steps can be limited by.
-		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
-		IPv4Forwarding: true, OomKillDisable: true, CDISpecDirs: []string{},
-	}, KernelMemory: true, KernelMemoryTCP: true, BridgeNfIptables: true, BridgeNfIP6tables: true, Warnings: []string{}}
+		SecurityOptions: securityOptions(), CDISpecDirs: []string{},
+	}, Warnings: []string{}}
+	in.setLimits(a.Engine.Limits())
+	in.setNetworking(worker.Labels["org.mobyproject.buildkit.worker.network"] == "cni")
 	return answer(w, in)
 }
 
@@ -119,6 +120,18 @@ func cgroupVersion() string {
 		return "2"
 	}
 	return "1"
+}
+
+// securityOptions names what confines steps.
+func securityOptions() []string {
+	options := []string{}
+	if seccomp.IsEnabled() {
+		options = append(options, "name=seccomp,profile=builtin")
+	}
+	if userns.RunningInUserNS() {
+		options = append(options, "name=rootless")
+	}
+	return options
 }
 
 // operatingSystem is the distribution's own name.

@@ -3,14 +3,17 @@ package engineapi
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/system"
+	"github.com/slipwaybuild/slipway/solver/executor"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -75,6 +78,40 @@ func TestInfo(t *testing.T) {
 	if hub, plain := in.RegistryConfig.IndexConfigs["docker.io"], in.RegistryConfig.IndexConfigs["plain.example"]; !hub.Official || !hub.Secure ||
 		hub.Mirrors[0] != "mirror.example" || plain.Secure {
 		t.Errorf("%s", body)
+	}
+}
+
+func TestInfoTellsLimits(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limits   executor.Limits
+		want     string
+		warnings []string
+	}{
+		"all": {
+			executor.Limits{CgroupVersion: 1, Memory: true, Swap: true, OOMKillDisable: true, KernelMemory: true, KernelMemoryTCP: true, CPUShares: true, CPUQuota: true, Cpuset: true, Pids: true},
+			"cgroupfs 1 true true true true true true true true true true", []string{},
+		},
+		"some of v2": {
+			executor.Limits{CgroupVersion: 2, Memory: true, CPUShares: true, CPUQuota: true, Pids: true},
+			"cgroupfs 2 true false false false false true true true false true", []string{"WARNING: No swap limit support", "WARNING: No cpuset support"},
+		},
+		"none": {
+			executor.Limits{}, "none " + cgroupVersion() + " false false false false false false false false false false",
+			[]string{"WARNING: steps run without control groups: their resources cannot be limited"},
+		},
+	} {
+		s, _ := newTestAPI(t, func(o *Options) { o.Engine = &fakeEngine{limits: c.limits} })
+		_, body, _ := get(t, s.URL+"/v1.41/info")
+		var in info
+		if err := json.Unmarshal([]byte(body), &in); err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprintln(in.CgroupDriver, in.CgroupVersion, in.MemoryLimit, in.SwapLimit, in.OomKillDisable, in.KernelMemory, in.KernelMemoryTCP,
+			in.CPUShares, in.CPUCfsPeriod, in.CPUCfsQuota, in.CPUSet, in.PidsLimit)
+		if strings.TrimSpace(got) != c.want || !slices.Equal(in.Warnings, c.warnings) {
+			t.Errorf("%s: %s, warnings %q", name, got, in.Warnings)
+		}
 	}
 }
 
