@@ -22,7 +22,7 @@ type Images interface {
 	Inspect(ctx context.Context, ref string) (*imageservice.Details, error)
 	History(ctx context.Context, ref string) ([]imageservice.Step, error)
 	Tag(ctx context.Context, ref, repo, tag string) error
-	Remove(ctx context.Context, ref string, force bool) ([]imageservice.Removed, error)
+	Remove(ctx context.Context, ref string, o imageservice.RemoveOptions) ([]imageservice.Removed, error)
 	Prune(context.Context, imageservice.PruneOptions) ([]imageservice.Removed, int64, error)
 	Save(ctx context.Context, refs []string, open func() io.Writer) error
 	Load(context.Context, io.Reader, imageservice.Progress) ([]imageservice.Loaded, error)

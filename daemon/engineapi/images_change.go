@@ -29,9 +29,10 @@ func newRemoved(list []imageservice.Removed) []removedImage {
 	return out
 }
 
-// removeImage ignores noprune: there are no untagged parents to be spared.
 func (a *api) removeImage(w http.ResponseWriter, r *http.Request) error {
-	list, err := a.Images.Remove(r.Context(), r.PathValue("name"), boolParam(r.URL.Query(), "force"))
+	q := r.URL.Query()
+	o := imageservice.RemoveOptions{Force: boolParam(q, "force"), KeepParents: boolParam(q, "noprune")}
+	list, err := a.Images.Remove(r.Context(), r.PathValue("name"), o)
 	if err != nil {
 		return err
 	}

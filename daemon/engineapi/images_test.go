@@ -41,7 +41,7 @@ func (s *scripted) Save(_ context.Context, _ []string, open func() io.Writer) er
 	return s.save(open)
 }
 
-func (s *scripted) Remove(context.Context, string, bool) ([]imageservice.Removed, error) {
+func (s *scripted) Remove(context.Context, string, imageservice.RemoveOptions) ([]imageservice.Removed, error) {
 	return s.remove()
 }
 

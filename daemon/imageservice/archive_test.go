@@ -327,7 +327,7 @@ func FuzzLoad(f *testing.F) {
 			if err := w.Save(t.Context(), []string{l.ID.String()}, func() io.Writer { return io.Discard }); err != nil {
 				t.Errorf("%v: %v", l, err)
 			}
-			if _, err := w.Remove(t.Context(), l.ID.String(), true); err != nil && !errdefs.IsNotFound(err) {
+			if _, err := w.Remove(t.Context(), l.ID.String(), imageservice.RemoveOptions{Force: true}); err != nil && !errdefs.IsNotFound(err) {
 				t.Error(fmt.Errorf("%v: %w", l, err))
 			}
 		}

@@ -48,7 +48,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := s.parents(ctx, list)
+	line, err := s.lineage(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !o.Intermediate && s.intermediate(g, c, made) {
+		if !o.Intermediate && line.intermediate(g) {
 			continue
 		}
 		if keep && (before.IsZero() || sum.Created.Before(before)) && (since.IsZero() || sum.Created.After(since)) {

@@ -63,6 +63,11 @@ func (s *Service) find(ctx context.Context, ref string) (g *group, name string, 
 	if err != nil {
 		return nil, "", err
 	}
+	return s.findIn(ctx, list, ref)
+}
+
+// findIn looks an image up among those listed.
+func (s *Service) findIn(ctx context.Context, list []*group, ref string) (g *group, name string, err error) {
 	missing := &NotFoundError{Name: ref}
 	id := idPattern.FindStringSubmatch(ref)
 	if id == nil || !strings.HasPrefix(ref, "sha256:") && len(id[1]) < 64 {

@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/daemon/imageservice"
+	"github.com/slipwaybuild/slipway/solver/layers/images"
 )
 
 func at(hour int, labels ...string) ocispecs.Image {
@@ -138,7 +140,7 @@ func TestTagAndRemove(t *testing.T) {
 	hex := b.target.Digest.Encoded()
 	remove := func(ref string, force bool, want ...imageservice.Removed) {
 		t.Helper()
-		if got, err := w.Remove(t.Context(), ref, force); err != nil || !slices.Equal(got, want) {
+		if got, err := w.Remove(t.Context(), ref, imageservice.RemoveOptions{Force: force}); err != nil || !slices.Equal(got, want) {
 			t.Errorf("remove %s: %v %v, want %v", ref, got, err, want)
 		}
 	}
@@ -151,12 +153,12 @@ func TestTagAndRemove(t *testing.T) {
 	tag("a:1", "docker.io/library/a", "2")
 	tag(hex[:12], "other", "")
 	remove("a:2", false, imageservice.Removed{Untagged: "a:2"})
-	if _, err := w.Remove(t.Context(), hex[:12], false); !errdefs.IsConflict(err) ||
+	if _, err := w.Remove(t.Context(), hex[:12], imageservice.RemoveOptions{}); !errdefs.IsConflict(err) ||
 		err.Error() != "conflict: unable to delete "+hex[:12]+" (must be forced) - image is referenced in multiple repositories" {
 		t.Errorf("%v", err)
 	}
 	remove(hex, true, imageservice.Removed{Untagged: "a:1"}, imageservice.Removed{Untagged: "other:latest"}, imageservice.Removed{Deleted: b.id()})
-	if _, err := w.Remove(t.Context(), "a:1", true); !errdefs.IsNotFound(err) {
+	if _, err := w.Remove(t.Context(), "a:1", imageservice.RemoveOptions{Force: true}); !errdefs.IsNotFound(err) {
 		t.Errorf("%v", err)
 	}
 	if _, err := w.images.Content().Info(t.Context(), b.config.Digest); !errdefs.IsNotFound(err) {
@@ -170,6 +172,83 @@ func TestTagAndRemove(t *testing.T) {
 		if err := w.Tag(t.Context(), hex, name[0], name[1]); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v: %v", name, err)
 		}
+	}
+}
+
+// made says that the classic builder made an image of another.
+func (w *world) made(child, of built) {
+	w.t.Helper()
+	info := content.Info{Digest: child.target.Digest, Labels: map[string]string{images.LabelParent: of.config.Digest.String()}}
+	if _, err := w.images.Content().Update(w.t.Context(), info, "labels."+images.LabelParent); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// line makes images of which each was made of the one before: base has a name, two steps have none, two ends have one each.
+func (w *world) line() (base, first, second, end, other built) {
+	base = w.build("base", at(1), "docker.io/library/base:1")
+	first, second = w.build("1", at(2)), w.build("2", at(3))
+	end, other = w.build("3", at(4), "docker.io/library/end:1"), w.build("4", at(5), "docker.io/library/other:1")
+	w.made(first, base)
+	w.made(second, first)
+	w.made(end, second)
+	w.made(other, first)
+	return base, first, second, end, other
+}
+
+func TestParentsGoWithTheirLastChild(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	base, first, second, end, other := w.line()
+	remove := func(ref string, o imageservice.RemoveOptions, want ...imageservice.Removed) {
+		t.Helper()
+		if got, err := w.Remove(t.Context(), ref, o); err != nil || !slices.Equal(got, want) {
+			t.Errorf("remove %s: %v %v, want %v", ref, got, err, want)
+		}
+	}
+	for _, b := range []built{base, first, second} {
+		if _, err := w.Remove(t.Context(), b.id(), imageservice.RemoveOptions{Force: true}); !errdefs.IsConflict(err) ||
+			err.Error() != "conflict: unable to delete "+b.target.Digest.Encoded()[:12]+" (cannot be forced) - image has dependent child images" {
+			t.Errorf("%v", err)
+		}
+	}
+	// The name goes, the image stays for its children.
+	remove("base:1", imageservice.RemoveOptions{}, imageservice.Removed{Untagged: "base:1"})
+	remove("end:1", imageservice.RemoveOptions{}, imageservice.Removed{Untagged: "end:1"}, imageservice.Removed{Deleted: end.id()}, imageservice.Removed{Deleted: second.id()})
+	remove(other.id(), imageservice.RemoveOptions{KeepParents: true}, imageservice.Removed{Untagged: "other:1"}, imageservice.Removed{Deleted: other.id()})
+	remove(first.id(), imageservice.RemoveOptions{}, imageservice.Removed{Deleted: first.id()}, imageservice.Removed{Deleted: base.id()})
+	if left, err := w.List(t.Context(), imageservice.ListOptions{Intermediate: true}); err != nil || len(left) != 0 {
+		t.Errorf("%v %v", left, err)
+	}
+}
+
+func TestNamedParentStaysWhenItsChildrenGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	base, _, _, _, _ := w.line()
+	for _, ref := range []string{"end:1", "other:1"} {
+		if _, err := w.Remove(t.Context(), ref, imageservice.RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := w.List(t.Context(), imageservice.ListOptions{Intermediate: true}); err != nil || len(left) != 1 || left[0].ID != base.target.Digest {
+		t.Errorf("%v %v", left, err)
+	}
+}
+
+func TestPruneSparesParents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	base, first, _, end, other := w.line()
+	// Only end, and the step that was made for it alone, is old enough.
+	list, _, err := w.Prune(t.Context(), imageservice.PruneOptions{All: true, Until: *at(5).Created})
+	if err != nil || len(list) == 0 || slices.Contains(list, imageservice.Removed{Deleted: base.id()}) || slices.Contains(list, imageservice.Removed{Deleted: first.id()}) ||
+		!slices.Contains(list, imageservice.Removed{Untagged: "base:1"}) || !slices.Contains(list, imageservice.Removed{Deleted: end.id()}) {
+		t.Errorf("%v %v", list, err)
+	}
+	if list, _, err = w.Prune(t.Context(), imageservice.PruneOptions{All: true}); err != nil || !slices.Contains(list, imageservice.Removed{Deleted: base.id()}) ||
+		!slices.Contains(list, imageservice.Removed{Deleted: other.id()}) {
+		t.Errorf("%v %v", list, err)
 	}
 }
 

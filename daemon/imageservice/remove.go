@@ -14,33 +14,70 @@ import (
 // Removed is one thing that went: a name, or an image.
 type Removed struct{ Untagged, Deleted string }
 
-// Remove takes a name off an image, or, given an id, all its names. With its last name an image is gone. An image with names in
-// several repositories is not removed by id unless forced.
-func (s *Service) Remove(ctx context.Context, ref string, force bool) ([]Removed, error) {
-	out, err := s.remove(ctx, ref, force)
+// RemoveOptions say how an image is removed.
+type RemoveOptions struct {
+	// Force removes by id what has names in several repositories.
+	Force bool
+	// KeepParents leaves the images without a name that it was made of, which otherwise go with their last child.
+	KeepParents bool
+}
+
+// Remove takes a name off an image, or, given an id, all its names. With its last name an image is gone, unless others were made of it:
+// then it stays without a name until they go. An image with names in several repositories is not removed by id unless forced, one
+// that others were made of not at all.
+func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
+	out, err := s.remove(ctx, ref, o)
 	if err != nil {
 		return nil, err
 	}
 	return out, s.images.GC(ctx)
 }
 
-func (s *Service) remove(ctx context.Context, ref string, force bool) ([]Removed, error) {
+func (s *Service) remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, name, err := s.find(ctx, ref)
+	list, err := s.groups(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if name == "" {
-		if n := g.repositories(); n > 1 && !force {
-			return nil, conflict("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", shortRef(ref))
+	g, name, err := s.findIn(ctx, list, ref)
+	if err != nil {
+		return nil, err
+	}
+	if name != "" && len(g.names) > 1 {
+		return s.untag(ctx, g, name)
+	}
+	if n := g.repositories(); name == "" && n > 1 && !o.Force {
+		return nil, conflict("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", shortRef(ref))
+	}
+	line, err := s.lineage(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	if line.hasChildren(g) {
+		if name == "" || g.dangling() {
+			return nil, conflict("conflict: unable to delete %s (cannot be forced) - image has dependent child images", shortRef(ref))
 		}
-		return s.removeAll(ctx, g)
+		return s.untagAll(ctx, g, true)
 	}
-	if len(g.names) == 1 {
-		return s.removeAll(ctx, g)
+	out, err := s.removeAll(ctx, g)
+	if err != nil || o.KeepParents {
+		return out, err
 	}
-	return s.untag(ctx, g, name)
+	more, err := s.removeParents(ctx, g, list, line)
+	return append(out, more...), err
+}
+
+// removeParents removes what an image that is gone was made of, as far as nobody gave it a name and nothing else was made of it.
+func (s *Service) removeParents(ctx context.Context, of *group, list []*group, line *lineage) (out []Removed, err error) {
+	for p := line.orphan(of, list); p != nil; p = line.orphan(p, list) {
+		removed, err := s.removeAll(ctx, p)
+		out = append(out, removed...)
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
 
 // shortRef is an id as docker's messages show it.
@@ -64,7 +101,22 @@ func (s *Service) untag(ctx context.Context, g *group, name string) ([]Removed, 
 }
 
 // removeAll removes an image with all its names.
-func (s *Service) removeAll(ctx context.Context, g *group) (out []Removed, err error) {
+func (s *Service) removeAll(ctx context.Context, g *group) ([]Removed, error) {
+	out, err := s.untagAll(ctx, g, false)
+	if err != nil {
+		return out, err
+	}
+	s.publish(events.ActionDelete, g.id().String(), g.id().String())
+	return append(out, Removed{Deleted: g.id().String()}), nil
+}
+
+// untagAll takes all names off an image, which may stay without one.
+func (s *Service) untagAll(ctx context.Context, g *group, stays bool) (out []Removed, err error) {
+	if stays {
+		if err := s.images.Put(ctx, images.Dangling(g.id()), g.target); err != nil {
+			return nil, err
+		}
+	}
 	_, digests := g.familiar()
 	for _, n := range g.names {
 		names, err := s.untag(ctx, g, n.Name)
@@ -76,8 +128,7 @@ func (s *Service) removeAll(ctx context.Context, g *group) (out []Removed, err e
 	for _, d := range digests {
 		out = append(out, Removed{Untagged: d})
 	}
-	s.publish(events.ActionDelete, g.id().String(), g.id().String())
-	return append(out, Removed{Deleted: g.id().String()}), nil
+	return out, nil
 }
 
 // PruneOptions say which images go.
@@ -130,7 +181,7 @@ func (s *Service) pruneRound(ctx context.Context, o PruneOptions) (out []Removed
 	if err != nil {
 		return nil, err
 	}
-	made, err := s.parents(ctx, list)
+	line, err := s.lineage(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -138,17 +189,21 @@ func (s *Service) pruneRound(ctx context.Context, o PruneOptions) (out []Removed
 		if !o.All && !g.dangling() {
 			continue
 		}
-		sum, c, err := s.summary(ctx, g)
+		if line.intermediate(g) {
+			continue
+		}
+		sum, _, err := s.summary(ctx, g)
 		if err != nil {
 			return out, err
-		}
-		if s.intermediate(g, c, made) {
-			continue
 		}
 		if keep, err := narrow.keeps(g, &sum); err != nil || !keep {
 			continue
 		}
-		removed, err := s.removeAll(ctx, g)
+		remove := s.removeAll
+		if line.hasChildren(g) {
+			remove = func(ctx context.Context, g *group) ([]Removed, error) { return s.untagAll(ctx, g, true) }
+		}
+		removed, err := remove(ctx, g)
 		out = append(out, removed...)
 		if err != nil {
 			return out, err
