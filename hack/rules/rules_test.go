@@ -23,13 +23,14 @@ type room struct {
 }
 
 // core is the solver without what a container build needs: it can be tested with ops that add numbers.
-var core = []string{"solver", "solver/flight", "solver/keylock", "solver/progress"}
+var core = []string{"solver", "solver/flight", "solver/guard", "solver/keylock", "solver/progress"}
 
 var rooms = []room{
 	{"proto", nil, "wire types are a boundary and know nobody"},
 	{"session", []string{"proto"}, "a session knows transports and attachables, never builds"},
 	{"solver/flight", nil, "flights know nothing of builds"},
 	{"solver/keylock", nil, "locks know nothing of what they guard"},
+	{"solver/guard", []string{"solver/progress"}, "the guard knows values and what they may look like, and no builds"},
 	{"solver/progress", nil, "progress is what all others write"},
 	{"solver/layers", slices.Concat(core, []string{"session"}), "the layer store is the bottom of the container half"},
 	{"solver/executor", slices.Concat(core, []string{"session", "solver/layers"}), "an executor mounts layers and runs"},
