@@ -52,9 +52,17 @@ func New(o Options) (*Source, error) {
 // Schemes implements [source.Source].
 func (s *Source) Schemes() []string { return []string{registryScheme, layoutScheme} }
 
-// Pin understands a request. That the blob is there shows when it is fetched.
-func (s *Source) Pin(_ context.Context, _ source.Env, r source.Request) (source.Pinned, error) {
+// Pin understands a request, and sees that who asks may have the blob: it may be here since another client asked for it.
+func (s *Source) Pin(ctx context.Context, env source.Env, r source.Request) (source.Pinned, error) {
 	q, err := parse(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Identifier, err)
+	}
+	if q.store != "" {
+		err = oci.Check(ctx, env.Sessions(), q.store, q.digest)
+	} else {
+		err = s.o.Registry.Resolver(registry.ResolverOptions{Sessions: env.Sessions}).Admit(ctx, q.ref)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Identifier, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -69,13 +70,16 @@ func (s *Source) ResolveAttestations(ctx context.Context, env source.Env, ref st
 		return nil, err
 	}
 	r := &chainReader{
-		get:   manifest.Through(s.images.Content(), s.opener(f.ref, env.Sessions)),
+		get:   s.documents(f, s.registry.Resolver(registry.ResolverOptions{Sessions: env.Sessions})),
 		chain: &Chain{Root: f.image.Root.Digest, ImageManifest: f.image.Manifest.Digest, Blobs: map[digest.Digest]Blob{}},
 	}
 	if err := r.read(ctx, s, env.Sessions, f, predicates); err != nil {
 		return nil, fmt.Errorf("attestations of image %s: %w", f.ref, err)
 	}
-	return r.chain, nil
+	if f.local {
+		return r.chain, nil
+	}
+	return r.chain, s.noteOrigin(ctx, f.ref, slices.Collect(maps.Keys(r.chain.Blobs)))
 }
 
 type chainReader struct {

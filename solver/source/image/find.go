@@ -26,6 +26,10 @@ type found struct {
 	image   *manifest.Image
 	local   bool   // it was the image store that knew the name
 	warning string // for all who asked
+	// admitted says that the root was here, named by digest, and that who asked may have it.
+	admitted bool
+	// open says that its root is labelled as open to anybody.
+	open bool
 }
 
 // flightKey makes an answer shared only among those who ask the same with the same sessions.
@@ -72,36 +76,39 @@ func (s *Source) answer(ctx context.Context, q query, sessions func() *session.G
 	if err != nil {
 		return nil, err
 	}
-	f, root, err := s.resolve(ctx, q, sessions)
+	r := s.registry.Resolver(registry.ResolverOptions{Sessions: sessions})
+	f, root, err := s.resolve(ctx, q, r)
 	if err != nil {
 		return nil, err
 	}
 	if q.checksum != "" && root.Digest != q.checksum {
 		return nil, fmt.Errorf("image digest %s for %s does not match expected checksum %s", root.Digest, q.ref, q.checksum)
 	}
-	f.image, err = manifest.Read(ctx, manifest.Through(s.images.Content(), s.opener(f.ref, sessions)), root, q.platform)
+	f.image, err = manifest.Read(ctx, s.documents(f, r), root, q.platform)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.images.Keep(ctx, f.image.Digests()...); err != nil {
 		return nil, err
 	}
-	if !f.local {
-		err = s.noteOrigin(ctx, f.ref, f.image.Digests())
+	if f.local {
+		return f, nil
 	}
-	return f, err
+	if err := s.noteOrigin(ctx, f.ref, f.image.Digests()); err != nil || f.open {
+		return f, err
+	}
+	return f, s.noteOpen(ctx, f, !f.admitted && r.Granted(f.ref, f.image.Digests()...))
 }
 
 // resolve finds out what the name means.
-func (s *Source) resolve(ctx context.Context, q query, sessions func() *session.Group) (*found, ocispecs.Descriptor, error) {
+func (s *Source) resolve(ctx context.Context, q query, r *registry.Resolver) (*found, ocispecs.Descriptor, error) {
 	f := &found{ref: q.ref}
 	if q.digest != "" {
 		info, err := s.images.Content().Info(ctx, q.digest)
-		known := err == nil
-		if known {
-			known, err = s.cameFrom(ctx, info, q.ref)
+		if err == nil {
+			err = s.mayHave(ctx, f, info, r)
 		}
-		if known {
+		if f.admitted || f.local {
 			return f, ocispecs.Descriptor{Digest: q.digest, Size: info.Size}, nil
 		}
 		if err != nil && !errdefs.IsNotFound(err) {
@@ -114,7 +121,7 @@ func (s *Source) resolve(ctx context.Context, q query, sessions func() *session.
 			return f, root, err
 		}
 	}
-	_, root, err := s.registry.Resolver(registry.ResolverOptions{Sessions: sessions}).Resolve(ctx, q.ref)
+	_, root, err := r.Resolve(ctx, q.ref)
 	if err == nil || q.mode == Pull || !registry.IsUnreachable(err) {
 		return f, root, err
 	}
@@ -162,8 +169,7 @@ func (s *Source) byDigest(ctx context.Context, d digest.Digest) (images.Image, e
 }
 
 // opener opens documents in the repository of ref.
-func (s *Source) opener(ref string, sessions func() *session.Group) manifest.Opener {
-	r := s.registry.Resolver(registry.ResolverOptions{Sessions: sessions})
+func opener(ref string, r *registry.Resolver) manifest.Opener {
 	return func(ctx context.Context, d ocispecs.Descriptor) (io.ReadCloser, error) {
 		if d.Size == 0 {
 			// Named by digest alone.

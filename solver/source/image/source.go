@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -37,13 +38,20 @@ type Source struct {
 	registry *registry.Registry
 	log      *slog.Logger
 	flights  *flight.Group[flightKey, *found]
+
+	looks   context.Context // of the looks at whether images are open
+	endLook context.CancelFunc
+	looking sync.WaitGroup
+	mu      sync.Mutex
+	looked  map[string]bool // guarded by mu
 }
 
 var _ source.Source = (*Source)(nil)
 
 // New returns the source. Close it in the end.
 func New(o Options) *Source {
-	s := &Source{images: o.Images, layers: o.Layers, registry: o.Registry, log: o.Logger}
+	s := &Source{images: o.Images, layers: o.Layers, registry: o.Registry, log: o.Logger, looked: map[string]bool{}}
+	s.looks, s.endLook = context.WithCancel(context.Background())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -52,7 +60,12 @@ func New(o Options) *Source {
 }
 
 // Close ends what is under way.
-func (s *Source) Close() error { return s.flights.Close(context.Background()) }
+func (s *Source) Close() error {
+	err := s.flights.Close(context.Background())
+	s.endLook()
+	s.looking.Wait()
+	return err
+}
 
 // Schemes implements [source.Source].
 func (s *Source) Schemes() []string { return []string{scheme} }

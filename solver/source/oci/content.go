@@ -7,8 +7,10 @@ import (
 	"io"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/content/proxy"
 	"github.com/containerd/errdefs"
+	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/session"
 	"google.golang.org/grpc/metadata"
@@ -32,18 +34,8 @@ func ParseRef(ref string) (store string, ok bool) { return strings.CutPrefix(ref
 // to the client's session and fails when that ends.
 func Open(ctx context.Context, g *session.Group, store string, d ocispecs.Descriptor) (io.ReadCloser, error) {
 	var out io.ReadCloser
-	var missing error
-	err := g.Any(ctx, func(_ context.Context, c session.Caller) error {
-		ctx := metadata.AppendToOutgoingContext(ctx, storeHeader, "oci:"+store)
-		ra, err := proxy.NewContentStore(c.Conn()).ReaderAt(ctx, d)
-		if errdefs.IsNotFound(err) {
-			missing = err
-			return fmt.Errorf("%w: %w", session.ErrNotSupported, err)
-		}
-		// The proxy has turned gRPC's codes into containerd's errors, by which a group knows no session to blame.
-		if errdefs.IsNotImplemented(err) || errdefs.IsUnavailable(err) {
-			return fmt.Errorf("%w: %w", session.ErrNotSupported, err)
-		}
+	err := anyWith(ctx, g, store, d.Digest, func(ctx context.Context, cs content.Store) error {
+		ra, err := cs.ReaderAt(ctx, d)
 		if err != nil {
 			return err
 		}
@@ -53,11 +45,38 @@ func Open(ctx context.Context, g *session.Group, store string, d ocispecs.Descri
 		}{io.NewSectionReader(ra, 0, ra.Size()), ra}
 		return nil
 	})
-	if err != nil {
-		if missing != nil && errors.Is(err, session.ErrNoSession) {
-			err = missing
+	return out, err
+}
+
+// Check tells whether one of the clients has content in its store; errors are as for Open.
+func Check(ctx context.Context, g *session.Group, store string, d digest.Digest) error {
+	return anyWith(ctx, g, store, d, func(ctx context.Context, cs content.Store) error {
+		_, err := cs.Info(ctx, d)
+		return err
+	})
+}
+
+// anyWith calls f with the store of the first of the clients that has the content. What f opens with the context that it is given lasts as
+// long as ctx.
+func anyWith(ctx context.Context, g *session.Group, store string, d digest.Digest, f func(context.Context, content.Store) error) error {
+	var missing error
+	err := g.Any(ctx, func(_ context.Context, c session.Caller) error {
+		err := f(metadata.AppendToOutgoingContext(ctx, storeHeader, "oci:"+store), proxy.NewContentStore(c.Conn()))
+		if errdefs.IsNotFound(err) {
+			missing = err
+			return fmt.Errorf("%w: %w", session.ErrNotSupported, err)
 		}
-		return nil, fmt.Errorf("read %s from the client's OCI layout %q: %w", d.Digest, store, err)
+		// The proxy has turned gRPC's codes into containerd's errors, by which a group knows no session to blame.
+		if errdefs.IsNotImplemented(err) || errdefs.IsUnavailable(err) {
+			return fmt.Errorf("%w: %w", session.ErrNotSupported, err)
+		}
+		return err
+	})
+	if err == nil {
+		return nil
 	}
-	return out, nil
+	if missing != nil && errors.Is(err, session.ErrNoSession) {
+		err = missing
+	}
+	return fmt.Errorf("read %s from the client's OCI layout %q: %w", d, store, err)
 }

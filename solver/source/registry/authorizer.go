@@ -74,6 +74,7 @@ func (a *authorizer) Authorize(ctx context.Context, req *http.Request) error {
 		a.from[header] = cred.session
 		a.mu.Unlock()
 		req.Header.Set("Authorization", header)
+		a.r.show(cred)
 		return nil
 	}
 }

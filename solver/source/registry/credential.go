@@ -90,6 +90,9 @@ func (r *Resolver) identify(ctx context.Context, host string, c session.Caller) 
 	switch {
 	case err != nil:
 		return nil, err
+	case signer != nil && signsAsNobody(r.reg.salt, signer):
+		// Anybody can sign so, also a client that has an account for some repositories of the host only. What it fetches is its own.
+		cred.caller, cred.identity = c, anonymous+" "+c.ID()
 	case signer != nil:
 		cred.caller, cred.identity = c, "signer "+hex.EncodeToString(signer[:])
 	default:

@@ -59,6 +59,7 @@ type Registry struct {
 	// salt makes the keys that clients sign with, and the hashes of credentials, worthless in any other process.
 	salt    []byte
 	tokens  *tokenCache
+	grants  grants
 	backoff time.Duration
 	idle    time.Duration
 	// connections to one host, at most; 0 is no limit.

@@ -31,8 +31,10 @@ type Resolver struct {
 	reg *Registry
 	o   ResolverOptions
 
-	mu    sync.Mutex
-	known map[string]*credential // by host and session
+	mu     sync.Mutex             // guards what follows
+	known  map[string]*credential // by host and session
+	shown  string                 // the identity of the credential that went with the last request that had one
+	showed bool                   // whether any request had one
 }
 
 var _ remotes.Resolver = (*Resolver)(nil)

@@ -33,16 +33,36 @@ func Through(store content.Store, open Opener) Getter {
 		if err == nil || !errdefs.IsNotFound(err) || open == nil {
 			return b, err
 		}
-		if b, err = fetch(ctx, open, d); err != nil {
+		return bring(ctx, store, open, d)
+	}
+}
+
+// From is Through, but reads from the origin also what the store has, unless known says that it came from there.
+func From(store content.Store, open Opener, known func(content.Info) bool) Getter {
+	through := Through(store, open)
+	return func(ctx context.Context, d ocispecs.Descriptor) ([]byte, error) {
+		info, err := store.Info(ctx, d.Digest)
+		if err != nil && !errdefs.IsNotFound(err) {
 			return nil, err
 		}
-		d.Size = int64(len(b))
-		err = content.WriteBlob(ctx, store, "metadata-"+d.Digest.String(), bytes.NewReader(b), d)
-		if err != nil && !errdefs.IsAlreadyExists(err) {
-			return nil, fmt.Errorf("store %s: %w", d.Digest, err)
+		if err != nil || known(info) || d.Size > MaxSize {
+			return through(ctx, d)
 		}
-		return b, nil
+		return bring(ctx, store, open, d)
 	}
+}
+
+func bring(ctx context.Context, store content.Store, open Opener, d ocispecs.Descriptor) ([]byte, error) {
+	b, err := fetch(ctx, open, d)
+	if err != nil {
+		return nil, err
+	}
+	d.Size = int64(len(b))
+	err = content.WriteBlob(ctx, store, "metadata-"+d.Digest.String(), bytes.NewReader(b), d)
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return nil, fmt.Errorf("store %s: %w", d.Digest, err)
+	}
+	return b, nil
 }
 
 func stored(ctx context.Context, store content.Store, d ocispecs.Descriptor) ([]byte, error) {

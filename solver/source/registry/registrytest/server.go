@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 )
@@ -41,8 +42,18 @@ type Options struct {
 	AnonymousPull bool
 	// Referrers makes it keep lists of what refers to manifests.
 	Referrers bool
-	// Lifetime is how long tokens say that they last, in seconds; 0 is not told.
+	// IdentityTokens are users by the token that stands for their password.
+	IdentityTokens map[string]string
+	// May tells what a user ("" is anybody) may do ("pull", "push") in a repository; nil is everything.
+	May func(user, repository, action string) bool
+	// Lifetime is how long tokens last, in seconds; 0 is not told, and they last forever.
 	Lifetime int
+}
+
+// grant is what a token is good for.
+type grant struct {
+	scopes string
+	until  time.Time // zero is forever
 }
 
 // Request is what was asked.
@@ -63,14 +74,14 @@ type Server struct {
 
 	mu       sync.Mutex
 	requests []Request
-	tokens   map[string]string // scopes by token
+	tokens   map[string]grant
 	fault    func(http.ResponseWriter, *http.Request) bool
 }
 
 // New serves a registry until the test ends.
 func New(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{o: o, tokens: map[string]string{}, registry: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(o.Referrers))}
+	s := &Server{o: o, tokens: map[string]grant{}, registry: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(o.Referrers))}
 	s.srv = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if o.TLS {
@@ -207,15 +218,38 @@ func (s *Server) authorized(r *http.Request) bool {
 	switch s.o.Auth {
 	case Basic:
 		user, password, ok := r.BasicAuth()
-		return ok && s.o.Accounts[user] != "" && s.o.Accounts[user] == password
+		return ok && s.o.Accounts[user] != "" && s.o.Accounts[user] == password && s.allowed(user, scope(r)) == scope(r)
 	case Bearer:
 		t, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		granted, known := s.tokens[t]
-		return ok && known && covers(granted, scope(r))
+		if !granted.until.IsZero() && time.Now().After(granted.until) {
+			return false
+		}
+		return ok && known && covers(granted.scopes, scope(r))
 	}
 	return true
+}
+
+// allowed is the part of the scopes that a user has.
+func (s *Server) allowed(user, scopes string) string {
+	if s.o.May == nil {
+		return scopes
+	}
+	var out []string
+	for _, sc := range strings.Fields(scopes) {
+		i := strings.LastIndexByte(sc, ':')
+		if i < 0 {
+			continue
+		}
+		repo := strings.TrimPrefix(sc[:i], "repository:")
+		actions := slices.DeleteFunc(strings.Split(sc[i+1:], ","), func(action string) bool { return !s.o.May(user, repo, action) })
+		if len(actions) > 0 {
+			out = append(out, sc[:i+1]+strings.Join(actions, ","))
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 func covers(granted, want string) bool {
@@ -242,6 +276,10 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		user, password = r.PostForm.Get("username"), r.PostForm.Get("password")
 	}
 	scopes := strings.Join(r.Form["scope"], " ")
+	if r.PostForm.Get("grant_type") == "refresh_token" {
+		user = s.o.IdentityTokens[r.PostForm.Get("refresh_token")]
+		password = s.o.Accounts[user]
+	}
 	known := s.o.Accounts[user] != "" && s.o.Accounts[user] == password
 	if !known && (user != "" || !s.o.AnonymousPull || strings.Contains(scopes, "push")) {
 		http.Error(w, `{"errors":[{"code":"DENIED","message":"wrong password"}]}`, http.StatusUnauthorized)
@@ -249,7 +287,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	value := fmt.Sprintf("token-%d-%s", len(s.requests), user)
-	s.tokens[value] = scopes
+	given := grant{scopes: s.allowed(user, scopes)}
+	if s.o.Lifetime > 0 {
+		given.until = time.Now().Add(time.Duration(s.o.Lifetime) * time.Second)
+	}
+	s.tokens[value] = given
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": value, "access_token": value, "expires_in": s.o.Lifetime}) // the client left
