@@ -172,7 +172,7 @@ func (b *build) exportCache(ctx context.Context, x cacheExport, out made, p prog
 		Pack: func(ctx context.Context, one *layers.Ref) (remotecache.Packed, error) {
 			blob, info, err := assembler.Layer(ctx, one, fetcher, x.options)
 			packed := remotecache.Packed{
-				Layer: remotecache.Layer{Descriptor: blob.Desc, DiffID: info.DiffID, CreatedAt: info.CreatedAt},
+				Layer: remotecache.Layer{Descriptor: blob.Desc, DiffID: info.DiffID, CreatedAt: info.CreatedAt, Description: info.Labels.Description},
 				Blob:  blob.Provider(),
 			}
 			if blob.Remote != nil {

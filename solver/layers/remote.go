@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,7 +38,7 @@ func (s *Store) AddRemote(ctx context.Context, blobs ...RemoteBlob) (*Ref, error
 	for i, b := range blobs {
 		l := s.layers[ID(b.DiffID)]
 		if l == nil {
-			labels := Labels{Description: "pulled from " + b.Ref, Use: UseRegular}
+			labels := Labels{Description: cmp.Or(b.Description, "pulled from "+b.Ref), Use: UseRegular}
 			l = &layer{record: record{ID: ID(b.DiffID), Kind: Remote, DiffID: b.DiffID, Labels: labels, Created: now}}
 			if !b.CreatedAt.IsZero() {
 				l.Created = b.CreatedAt

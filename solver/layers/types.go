@@ -74,6 +74,8 @@ type RemoteBlob struct {
 	DiffID     digest.Digest
 	// Size of what the layer unpacks to is not known before.
 	CreatedBy string
+	// Description is what a layer that is new here is called; empty for where it is.
+	Description string `json:",omitempty"`
 	// CreatedAt is when the layer was made, where that is known: then one that is new here is as old as that.
 	CreatedAt time.Time `json:",omitzero"`
 }

@@ -14,15 +14,23 @@ type Layer struct {
 	Descriptor ocispecs.Descriptor
 	DiffID     digest.Digest
 	CreatedAt  time.Time
+	// Description is what made the layer, for people; may be empty.
+	Description string
 }
 
 // NoLayer stands in an [Output] for a layer without content.
 const NoLayer = -1
 
+// absentLayer is the whole stack of an absent output as it is written: those who know nothing of them leave the step out.
+const absentLayer = -2
+
 // Output is one result of a step.
 type Output struct {
 	// Nil says that there is none.
 	Nil bool
+	// Absent says that there is one, which the cache has not: whoever needs it makes the step again. At least one output of a step is
+	// not absent.
+	Absent bool
 	// Stack are indexes into the layers of the [Cache], bottom first, or [NoLayer].
 	Stack []int
 }

@@ -134,6 +134,33 @@ func TestIncompleteStepsAreLeftOut(t *testing.T) {
 	}
 }
 
+// A step of which the cache has one output of several is known by that.
+func TestAbsentOutputs(t *testing.T) {
+	want := sample(1, "a")
+	want.Entries[0].Outputs = []Output{{Absent: true}, {Nil: true}, {Stack: []int{0, 1}}}
+	data, err := want.Marshal(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(data, nil)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	merged := &Cache{}
+	merged.Merge(want, func(Layer) bool { return false })
+	merged.Shrink()
+	if e := merged.Entries[0]; !e.partial() || e.useless() || !e.Outputs[0].Absent {
+		t.Errorf("merged %+v", e)
+	}
+	want.Entries[0].Outputs[2] = Output{Stack: []int{}}
+	if data, err = want.Marshal(true); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Parse(data, nil); err != nil || len(c.Entries) != 0 {
+		t.Errorf("a step without anything: %+v, %v", c, err)
+	}
+}
+
 func TestMerge(t *testing.T) {
 	mine, old := sample(10, "a", "b"), sample(5, "b", "c", "d")
 	old.Entries[0].Promises = append(old.Entries[0].Promises, key("another way to b"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ func (r *export) collect(ctx context.Context, steps []solver.Step) (*Cache, erro
 	c := &Cache{}
 	at := map[digest.Digest]int{}
 	for _, s := range steps {
-		if e, ok := c.entry(s, done, at); ok {
+		if e, ok := c.entry(s, done, at); ok && !e.partial() {
 			e.Used = r.x.now().Truncate(time.Second) // as it is written
 			c.Entries = append(c.Entries, e)
 		}
@@ -82,7 +83,7 @@ func (r *export) collect(ctx context.Context, steps []solver.Step) (*Cache, erro
 	return c, nil
 }
 
-// entry makes the entry of a step; false if a layer of it is lost.
+// entry makes the entry of a step, in which outputs are absent of which a layer is lost; false if there is nothing to be told of it.
 func (c *Cache) entry(s solver.Step, done map[layers.ID]written, at map[digest.Digest]int) (Entry, bool) {
 	e := Entry{Identity: s.Identity, Promises: s.Promises, Contents: s.Contents, Step: s.Vertex.ID, Name: s.Vertex.Name}
 	for _, res := range s.Results {
@@ -91,30 +92,32 @@ func (c *Cache) entry(s solver.Step, done map[layers.ID]written, at map[digest.D
 			e.Outputs = append(e.Outputs, Output{Nil: true})
 			continue
 		}
-		o := Output{}
-		for _, id := range ref.IDs() {
-			w := done[id]
-			switch {
-			case w.lost:
-				return Entry{}, false
-			case w.empty:
-				o.Stack = append(o.Stack, NoLayer)
-				continue
-			}
-			n, ok := at[w.layer.DiffID]
-			if !ok {
-				n = len(c.Layers)
-				c.Layers = append(c.Layers, w.layer)
-				at[w.layer.DiffID] = n
-			}
-			o.Stack = append(o.Stack, n)
-		}
-		if len(o.Stack) > maxStack {
-			return Entry{}, false
-		}
-		e.Outputs = append(e.Outputs, o)
+		e.Outputs = append(e.Outputs, c.output(ref.IDs(), done, at))
 	}
-	return e, len(e.Outputs) > 0 && len(e.Outputs) <= maxOutputs
+	return e, len(e.Outputs) > 0 && len(e.Outputs) <= maxOutputs && !e.useless()
+}
+
+func (c *Cache) output(ids []layers.ID, done map[layers.ID]written, at map[digest.Digest]int) Output {
+	lost := func(id layers.ID) bool { return done[id].lost }
+	if len(ids) > maxStack || slices.ContainsFunc(ids, lost) {
+		return Output{Absent: true}
+	}
+	o := Output{}
+	for _, id := range ids {
+		w := done[id]
+		if w.empty {
+			o.Stack = append(o.Stack, NoLayer)
+			continue
+		}
+		n, ok := at[w.layer.DiffID]
+		if !ok {
+			n = len(c.Layers)
+			c.Layers = append(c.Layers, w.layer)
+			at[w.layer.DiffID] = n
+		}
+		o.Stack = append(o.Stack, n)
+	}
+	return o
 }
 
 // write brings one layer to the target, unless it has it.

@@ -138,8 +138,8 @@ func (r *export) reuse(old *Cache) {
 	}
 }
 
-// choose picks the steps to export. Where only the outcome was asked for, these are the steps that made layers of it. A step's other
-// outputs go with them, as a step is known as a whole.
+// choose picks the steps to export. Where only the outcome was asked for, these are the steps that made layers of it, and those that
+// made nothing at all. A step's other outputs go with them, as a step is known as a whole.
 func choose(steps []solver.Step, outcome []*layers.Ref, all bool) []solver.Step {
 	part := map[layers.ID]bool{}
 	for _, ref := range outcome {
@@ -163,12 +163,20 @@ func choose(steps []solver.Step, outcome []*layers.Ref, all bool) []solver.Step 
 	return list
 }
 
-// within tells whether one of the results consists of what is part of the outcome, or of nothing.
+// within tells whether one of the results consists of layers of the outcome, or all of them of nothing.
 func within(results []solver.Result, part map[layers.ID]bool) bool {
-	return slices.ContainsFunc(results, func(res solver.Result) bool {
+	nothing := true
+	for _, res := range results {
 		ref := refOf(res)
-		return ref == nil || !slices.ContainsFunc(ref.IDs(), func(id layers.ID) bool { return !part[id] })
-	})
+		if ref == nil || len(ref.IDs()) == 0 {
+			continue
+		}
+		nothing = false
+		if !slices.ContainsFunc(ref.IDs(), func(id layers.ID) bool { return !part[id] }) {
+			return true
+		}
+	}
+	return nothing
 }
 
 // mediaTypeOf is that of a descriptor, or a generic one.

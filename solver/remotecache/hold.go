@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/cachestore"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -87,10 +90,28 @@ func (im *Import) local(ctx context.Context, l Layer) bool {
 	return ref.Release() == nil && here
 }
 
-// hold makes a result of an output. Its layers stay where they are.
-func (im *Import) hold(ctx context.Context, b *book, o Output) (_ solver.Result, err error) {
+// absentLocation is where the layers of absent outputs are said to be: nowhere.
+const absentLocation = locations + "absent://"
+
+// absent is a layer that stands for an output which the cache has not. It is lost once somebody asks for its bytes, and the step is made
+// again like any other of which a blob has vanished. Its digests are those of no content.
+func absent(id solver.Identity, output int) layers.RemoteBlob {
+	d := digest.FromString(fmt.Sprintf("absent output %d of %s", output, id))
+	return layers.RemoteBlob{Ref: absentLocation, Descriptor: ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageLayer, Digest: d}, DiffID: d, Description: "output that the cache has not"}
+}
+
+// hold makes a result of output n of an entry. Its layers stay where they are.
+func (im *Import) hold(ctx context.Context, b *book, e Entry, n int) (_ solver.Result, err error) {
+	o := e.Outputs[n]
 	if o.Nil {
 		return nil, nil
+	}
+	if o.Absent {
+		ref, err := im.layers.AddRemote(ctx, absent(e.Identity, n))
+		if err != nil {
+			return nil, err
+		}
+		return cachestore.NewResult(ref), nil
 	}
 	var refs []*layers.Ref
 	defer func() {
@@ -112,7 +133,7 @@ func (im *Import) hold(ctx context.Context, b *book, o Output) (_ solver.Result,
 	for _, l := range o.Stack {
 		if l != NoLayer {
 			layer := b.Layers[l]
-			run = append(run, layers.RemoteBlob{Ref: im.place.Location(), Descriptor: layer.Descriptor, DiffID: layer.DiffID, CreatedAt: layer.CreatedAt})
+			run = append(run, layers.RemoteBlob{Ref: im.place.Location(), Descriptor: layer.Descriptor, DiffID: layer.DiffID, Description: layer.Description, CreatedAt: layer.CreatedAt})
 			continue
 		}
 		if err := flush(); err != nil {

@@ -104,14 +104,16 @@ func (im *Import) results(ctx context.Context, i solver.Identity) (*solver.Impor
 	if err != nil {
 		return nil, false, err
 	}
-	for _, b := range books {
-		n, ok := b.entries[i]
-		if !ok {
-			continue
-		}
-		got, ok, err := im.take(ctx, b, b.Entries[n])
-		if ok || err != nil {
-			return got, ok, err
+	for _, partial := range []bool{false, true} {
+		for _, b := range books {
+			n, ok := b.entries[i]
+			if !ok || b.Entries[n].partial() != partial {
+				continue
+			}
+			got, ok, err := im.take(ctx, b, b.Entries[n])
+			if ok || err != nil {
+				return got, ok, err
+			}
 		}
 	}
 	return nil, false, nil
@@ -131,8 +133,8 @@ func (im *Import) take(ctx context.Context, b *book, e Entry) (_ *solver.Importe
 			err = errors.Join(err, release(imp.Results))
 		}
 	}()
-	for _, o := range e.Outputs {
-		r, err := im.hold(ctx, b, o)
+	for n := range e.Outputs {
+		r, err := im.hold(ctx, b, e, n)
 		if err != nil {
 			return nil, false, fmt.Errorf("take hold of imported layers: %w", err)
 		}

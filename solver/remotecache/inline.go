@@ -9,8 +9,8 @@ import (
 	"github.com/slipwaybuild/slipway/solver/layers"
 )
 
-// Inline writes the cache that goes into the config of an image with these layers: of the steps of which all layers are in it. It
-// gives nothing if there are none.
+// Inline writes the cache that goes into the config of an image with these layers: of the steps of which all layers of an output are
+// in it. Their other outputs are absent. It gives nothing if there are none.
 func (x *Exporter) Inline(ctx context.Context, steps []solver.Step, outcome *layers.Ref, diffIDs []digest.Digest) ([]byte, error) {
 	c := &Cache{}
 	at := map[digest.Digest]int{}

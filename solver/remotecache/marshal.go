@@ -20,6 +20,7 @@ func (c *Cache) Marshal(annotate bool) ([]byte, error) {
 		if annotate {
 			w.Layers[i].Annotations = &wireAnnotations{
 				MediaType: l.Descriptor.MediaType, DiffID: l.DiffID, Size: l.Descriptor.Size, CreatedAt: l.CreatedAt.UTC(),
+				Description: l.Description,
 			}
 		}
 	}
@@ -52,6 +53,8 @@ func (c *Cache) records() []wireRecord {
 				e.describe(r.Step)
 			}
 			switch {
+			case o.Absent:
+				r.Step.Stack = []int{absentLayer}
 			case slices.Contains(o.Stack, NoLayer):
 				r.Step.Stack = o.Stack
 			case len(o.Stack) > 0:

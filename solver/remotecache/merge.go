@@ -68,6 +68,16 @@ func (c *Cache) keepPromises(old Entry, leads map[solver.Promise]bool) {
 	}
 }
 
+// partial tells whether an output is absent.
+func (e Entry) partial() bool {
+	return slices.ContainsFunc(e.Outputs, func(o Output) bool { return o.Absent })
+}
+
+// useless tells whether all that the step made is absent.
+func (e Entry) useless() bool {
+	return e.partial() && !slices.ContainsFunc(e.Outputs, func(o Output) bool { return len(o.Stack) > 0 })
+}
+
 // needs tells whether one of the marked layers is part of the entry.
 func (e Entry) needs(marked []bool) bool {
 	for _, o := range e.Outputs {
@@ -84,7 +94,7 @@ func (e Entry) needs(marked []bool) bool {
 func (c *Cache) translate(outputs []Output, from *Cache, at map[digest.Digest]int) []Output {
 	list := make([]Output, len(outputs))
 	for i, o := range outputs {
-		list[i] = Output{Nil: o.Nil, Stack: make([]int, len(o.Stack))}
+		list[i] = Output{Nil: o.Nil, Absent: o.Absent, Stack: make([]int, len(o.Stack))}
 		for j, l := range o.Stack {
 			list[i].Stack[j] = c.intern(l, from, at)
 		}

@@ -18,6 +18,8 @@ const (
 	// maxStack is the most layers that a result may have.
 	maxStack   = 1024
 	maxOutputs = 1024 // of a step
+	// maxDescription is the longest description of a layer that is kept, in bytes.
+	maxDescription = 8 << 10
 )
 
 // Parse reads a config. Layers are described by what is around it, if describe is given, or else by their own annotations; those that
@@ -39,6 +41,9 @@ func Parse(data []byte, describe map[digest.Digest]Layer) (*Cache, error) {
 		if !ok {
 			layer, ok = fromAnnotations(l)
 		}
+		if len(layer.Description) > maxDescription {
+			layer.Description = ""
+		}
 		if ok && layer.valid() {
 			index[i] = len(c.Layers)
 			c.Layers = append(c.Layers, layer)
@@ -47,7 +52,8 @@ func Parse(data []byte, describe map[digest.Digest]Layer) (*Cache, error) {
 	return c, c.addRecords(w.Records, index)
 }
 
-// ParseInline reads the records of an image's config. Their layers are those of the image.
+// ParseInline reads the records of an image's config. Their layers are those of the image; the
+// slice belongs to the cache from now on.
 func ParseInline(records []byte, imageLayers []Layer) (*Cache, error) {
 	if len(records) > MaxConfig {
 		return nil, fmt.Errorf("inline cache of %d bytes, the limit is %d", len(records), MaxConfig)
@@ -62,6 +68,9 @@ func ParseInline(records []byte, imageLayers []Layer) (*Cache, error) {
 		if index[i] = i; !l.valid() {
 			index[i] = -1
 		}
+		if len(l.Description) > maxDescription {
+			imageLayers[i].Description = ""
+		}
 	}
 	return c, c.addRecords(w, index)
 }
@@ -70,7 +79,7 @@ func fromAnnotations(l wireLayer) (Layer, bool) {
 	if l.Annotations == nil {
 		return Layer{}, false
 	}
-	layer := Layer{DiffID: l.Annotations.DiffID, CreatedAt: l.Annotations.CreatedAt}
+	layer := Layer{DiffID: l.Annotations.DiffID, CreatedAt: l.Annotations.CreatedAt, Description: l.Annotations.Description}
 	layer.Descriptor.MediaType = l.Annotations.MediaType
 	layer.Descriptor.Digest, layer.Descriptor.Size = l.Blob, l.Annotations.Size
 	return layer, true
@@ -130,7 +139,7 @@ func (d *draft) whole() bool {
 		}
 		d.Outputs = append(d.Outputs, o)
 	}
-	return true
+	return !d.useless()
 }
 
 // outputOf is the output that a record is of; false if it cannot be had.
@@ -144,6 +153,9 @@ func outputOf(r wireRecord, index []int) (Output, bool) {
 	}
 	if len(stack) > maxStack {
 		return Output{}, false
+	}
+	if len(stack) == 1 && stack[0] == absentLayer {
+		return Output{Absent: true}, true
 	}
 	out := Output{Stack: make([]int, len(stack))}
 	for i, l := range stack {

@@ -87,6 +87,9 @@ func (f *fetcher) Fetch(ctx context.Context, b layers.RemoteBlob) (io.ReadCloser
 	if !IsLocation(b.Ref) {
 		return f.next.Fetch(ctx, b)
 	}
+	if b.Ref == absentLocation {
+		return nil, fmt.Errorf("the cache has only another output of the step: %w", errGone)
+	}
 	p := f.table.find(f.sessions(), b.Ref)
 	if p == nil {
 		return nil, fmt.Errorf("blob %s is in the cache %s, which this build does not import: %w", b.Descriptor.Digest, b.Ref, errGone)

@@ -29,6 +29,8 @@ type wireAnnotations struct {
 	DiffID    digest.Digest `json:"diffID,omitempty"`
 	Size      int64         `json:"size,omitempty"`
 	CreatedAt time.Time     `json:"createdAt"`
+	// Description is ours.
+	Description string `json:"description,omitempty"`
 }
 
 type wireRecord struct {

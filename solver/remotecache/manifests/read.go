@@ -21,6 +21,8 @@ const (
 	maxPlatforms = 32
 	// createdAt annotates a layer with when it was made.
 	createdAt = "buildkit/createdat"
+	// description tells what made it.
+	description = "buildkit/description"
 )
 
 // opener opens content that a descriptor names.
@@ -64,7 +66,7 @@ func readCache(ctx context.Context, open opener, config ocispecs.Descriptor, lis
 	for _, d := range list {
 		l := remotecache.Layer{
 			Descriptor: ocispecs.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size},
-			DiffID:     digest.Digest(d.Annotations[labels.LabelUncompressed]),
+			DiffID:     digest.Digest(d.Annotations[labels.LabelUncompressed]), Description: d.Annotations[description],
 		}
 		_ = l.CreatedAt.UnmarshalText([]byte(d.Annotations[createdAt])) // without it, it has no time
 		known[d.Digest] = l
@@ -107,6 +109,7 @@ type image struct {
 	Cache   []byte `json:"moby.buildkit.cache.v0"`
 	History []struct {
 		Created    *time.Time `json:"created"`
+		CreatedBy  string     `json:"created_by"`
 		EmptyLayer bool       `json:"empty_layer"`
 	} `json:"history"`
 }
@@ -132,6 +135,7 @@ func readImage(ctx context.Context, open opener, m manifest) ([]*remotecache.Cac
 			if h.Created != nil {
 				list[i].CreatedAt = *h.Created
 			}
+			list[i].Description = h.CreatedBy
 			i++
 		}
 	}

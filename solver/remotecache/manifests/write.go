@@ -103,6 +103,9 @@ func (f Form) descriptor(l remotecache.Layer) ocispecs.Descriptor {
 		MediaType: layerType(l.Descriptor.MediaType, f.OCI), Digest: l.Descriptor.Digest, Size: l.Descriptor.Size,
 		Annotations: map[string]string{labels.LabelUncompressed: l.DiffID.String()},
 	}
+	if l.Description != "" {
+		d.Annotations[description] = l.Description
+	}
 	if !l.CreatedAt.IsZero() {
 		if t, err := l.CreatedAt.UTC().MarshalText(); err == nil {
 			d.Annotations[createdAt] = string(t)
