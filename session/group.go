@@ -13,8 +13,9 @@ import (
 // Group is a list of sessions any of which may serve. It holds ids and no sessions, so it may be kept for as long as one likes. A
 // nil Group is an empty one. It does not change, and may be used concurrently.
 type Group struct {
-	m   *Manager
-	ids []string
+	m         *Manager
+	ids       []string
+	witnesses []Witness
 }
 
 func newGroup(m *Manager, ids []string) *Group {
@@ -39,8 +40,8 @@ func (g *Group) IDs() []string {
 	return slices.Clone(g.ids)
 }
 
-// Join returns a group of the sessions of all groups, each once, in the order given. All groups are of one Manager; nil ones are
-// skipped.
+// Join returns a group of the sessions and witnesses of all groups, each once, in the order given. All groups are of one Manager; nil
+// ones are skipped.
 func Join(groups ...*Group) *Group {
 	j := &Group{}
 	for _, g := range groups {
@@ -51,6 +52,7 @@ func Join(groups ...*Group) *Group {
 			j.m = g.m
 		}
 		j.add(g.ids)
+		j.witness(g.witnesses...)
 	}
 	return j
 }

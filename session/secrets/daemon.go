@@ -16,7 +16,8 @@ import (
 var ErrNotFound = errors.New("not found")
 
 // Get returns the value of the secret from the first session that has it. The error wraps ErrNotFound when all that could be asked
-// do not, session.ErrNoSession when none could be asked. The caller owns the value and should keep it no longer than needed.
+// do not, session.ErrNoSession when none could be asked. The group's witnesses have heard of the value. The caller owns it and should keep
+// it no longer than needed.
 func Get(ctx context.Context, g *session.Group, id string) ([]byte, error) {
 	var value []byte
 	asked := false // whether a session answered that it has no such secret
@@ -35,6 +36,7 @@ func Get(ctx context.Context, g *session.Group, id string) ([]byte, error) {
 	})
 	switch {
 	case err == nil:
+		g.Learned(id, value)
 		return value, nil
 	case asked && errors.Is(err, session.ErrNoSession):
 		return nil, fmt.Errorf("secret %s: %w", id, ErrNotFound)

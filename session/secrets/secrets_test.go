@@ -136,6 +136,14 @@ func TestGroup(t *testing.T) {
 	if got, err := secrets.Get(t.Context(), m.Group("none", "other", "has"), "a"); !bytes.Equal(got, []byte("value")) || err != nil {
 		t.Errorf("third of three: %q, %v", got, err)
 	}
+	ann, bob := &witness{}, &witness{}
+	g := session.Join(m.Group("has").Witnessed(ann), m.Group("other").Witnessed(bob).Witnessed(ann))
+	if _, err := secrets.Get(t.Context(), g, "a"); err != nil {
+		t.Error(err)
+	}
+	if got := ann.heard + "|" + bob.heard; got != "a=value|a=value" {
+		t.Errorf("witnesses heard %q", got)
+	}
 	if _, err := secrets.Get(t.Context(), m.Group("none", "other"), "a"); !errors.Is(err, secrets.ErrNotFound) {
 		t.Errorf("nobody has it: %v", err)
 	}
@@ -146,3 +154,8 @@ func TestGroup(t *testing.T) {
 		t.Errorf("no session: %v", err)
 	}
 }
+
+type witness struct{ heard string }
+
+func (w *witness) Learn(id string, value []byte)      { w.heard += id + "=" + string(value) }
+func (w *witness) LearnToken(id string, value []byte) { w.heard += "token " + id + "=" + string(value) }

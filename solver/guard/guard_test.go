@@ -138,6 +138,19 @@ func TestShortValuesAreMaskedInLogsAlone(t *testing.T) {
 	}
 }
 
+func TestTokensAreMaskedAlone(t *testing.T) {
+	v := &Values{}
+	v.LearnToken("token", []byte("bearer-of-minutes"))
+	m := v.Matcher()
+	if m.Searches(nil) || m.Find([]byte("bearer-of-minutes"), nil) != "" || m.MaskString("a bearer-of-minutes") != "a ***" {
+		t.Error("a token is not masked alone")
+	}
+	v.Learn("token", []byte("bearer-of-minutes"))
+	if v.Matcher().Find([]byte("bearer-of-minutes"), nil) != "token" {
+		t.Error("a secret that is a token as well is not found")
+	}
+}
+
 func TestAllowed(t *testing.T) {
 	v := values("a", "first-value", "b", "second-value")
 	allowed := func(id string) bool { return id == "a" }

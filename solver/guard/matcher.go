@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 )
 
@@ -61,12 +62,12 @@ func newMatcher(values []*value) *Matcher {
 			m.ids = append(m.ids, v.id)
 		}
 		for _, f := range v.forms {
-			key := v.id + "\x00" + string(f.text)
+			key := fmt.Sprintf("%t %s\x00%s", v.search, v.id, f.text)
 			if seen[key] {
 				continue
 			}
 			seen[key] = true
-			p := pattern{text: f.text, id: id, refuse: f.refuse}
+			p := pattern{text: f.text, id: id, refuse: f.refuse && v.search}
 			if len(f.text) < MinFind {
 				m.short = append(m.short, p)
 			} else {
@@ -189,7 +190,7 @@ func (m *Matcher) beginsWith(tail []byte) bool {
 	return false
 }
 
-// Fingerprint names the values without telling them, within this process. It is the same for the same values.
+// Fingerprint names the values that are searched for without telling them, within this process. It is the same for the same values.
 func (m *Matcher) Fingerprint() [32]byte {
 	if m == nil {
 		return [32]byte{}

@@ -24,40 +24,56 @@ type Values struct {
 }
 
 type value struct {
-	id    string
-	text  []byte
-	forms []form
+	id     string
+	text   []byte
+	search bool // not only masked
+	forms  []form
 }
 
+func (v *value) key() string { return fmt.Sprintf("%t %d:%s%s", v.search, len(v.id), v.id, v.text) }
+
 // Learn adds a value under the id that people know it by. White space around it does not count: tools take it off, and put it on.
-func (v *Values) Learn(id string, text []byte) {
+func (v *Values) Learn(id string, text []byte) { v.learn(id, text, true) }
+
+// LearnToken adds a value that no step ever gets, so that it is masked and not searched for.
+func (v *Values) LearnToken(id string, text []byte) { v.learn(id, text, false) }
+
+func (v *Values) learn(id string, text []byte, search bool) {
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
 		return
 	}
-	key := fmt.Sprintf("%d:%s%s", len(id), id, text)
-	v.mu.Lock()
-	if v.known[key] || len(v.list) >= maxValues {
-		v.mu.Unlock()
+	one := &value{id: id, text: bytes.Clone(text), search: search}
+	if !v.add(one) {
 		return
+	}
+	v.mu.Lock()
+	heard := slices.Clone(v.heard)
+	v.mu.Unlock()
+	for _, f := range heard {
+		f(id, len(text))
+	}
+}
+
+// add tells whether the value is new.
+func (v *Values) add(one *value) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.known[one.key()] || len(v.list) >= maxValues {
+		return false
 	}
 	if v.known == nil {
 		v.known = map[string]bool{}
 	}
-	v.known[key] = true
-	one := &value{id: id, text: bytes.Clone(text)}
-	if len(text) < MinFind {
+	v.known[one.key()] = true
+	if len(one.text) < MinFind {
 		one.forms = []form{{text: one.text}}
 	} else {
 		one.forms = formsOf(one.text)
 	}
 	v.list = append(v.list, one)
 	v.stale = true
-	heard := slices.Clone(v.heard)
-	v.mu.Unlock()
-	for _, f := range heard {
-		f(id, len(text))
-	}
+	return true
 }
 
 // Heard has f called with the id and length of every value that is learned from now on.
@@ -91,9 +107,8 @@ func Join(sets ...*Values) *Matcher {
 	for _, v := range sets {
 		v.mu.Lock()
 		for _, one := range v.list {
-			key := fmt.Sprintf("%d:%s%s", len(one.id), one.id, one.text)
-			if !seen[key] {
-				seen[key] = true
+			if !seen[one.key()] {
+				seen[one.key()] = true
 				list = append(list, one)
 			}
 		}
@@ -108,9 +123,11 @@ var salt = sync.OnceValue(func() []byte { return []byte(rand.Text()) })
 func fingerprint(values []*value) [32]byte {
 	var sums [][]byte
 	for _, v := range values {
+		if !v.search {
+			continue
+		}
 		h := hmac.New(sha256.New, salt())
-		fmt.Fprintf(h, "%d:%s", len(v.id), v.id)
-		h.Write(v.text)
+		h.Write([]byte(v.key()))
 		sums = append(sums, h.Sum(nil))
 	}
 	slices.SortFunc(sums, bytes.Compare)

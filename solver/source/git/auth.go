@@ -60,6 +60,7 @@ func authorise(ctx context.Context, g *git, sessions *session.Group, q *query) e
 func header(ctx context.Context, sessions *session.Group, q *query) (header, secret string, err error) {
 	if q.auth != nil {
 		password, _ := q.auth.Password()
+		sessions.Learned("credentials in the URL of "+q.remote, []byte(password))
 		return basic(q.auth.Username() + ":" + password), password, nil
 	}
 	u, err := url.Parse(q.remote)

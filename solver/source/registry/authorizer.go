@@ -88,6 +88,7 @@ func (a *authorizer) authorization(ctx context.Context, c challenge, cred *crede
 		if user == "" || password == "" {
 			return "", &deniedError{host: a.e.host, why: "it wants a user name and a password, and the client has none"}
 		}
+		a.r.learned(a.e.host, password)
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)), nil
 	}
 	a.mu.Lock()
@@ -99,6 +100,9 @@ func (a *authorizer) authorization(ctx context.Context, c challenge, cred *crede
 	})
 	if err != nil {
 		return "", err
+	}
+	if a.r.o.Sessions != nil {
+		a.r.o.Sessions().LearnedToken("token for "+a.e.host, []byte(t))
 	}
 	return "Bearer " + t, nil
 }

@@ -101,10 +101,18 @@ func (r *Resolver) identify(ctx context.Context, host string, c session.Caller) 
 		}
 		cred.identity = r.hash(host, cred.user, cred.secret)
 	}
+	r.learned(host, cred.secret)
 	r.mu.Lock()
 	r.known[key] = cred
 	r.mu.Unlock()
 	return cred, nil
+}
+
+// learned tells those whose sessions are used of a secret for host.
+func (r *Resolver) learned(host, value string) {
+	if r.o.Sessions != nil && value != "" {
+		r.o.Sessions().Learned("credentials for "+host, []byte(value))
+	}
 }
 
 // authority returns the key by which a client signs for its credential for host, having seen it sign; nil if it does not.

@@ -269,6 +269,44 @@ func TestClientThatFetchesNoTokens(t *testing.T) {
 	}
 }
 
+// witness remembers what it heard of.
+type witness struct {
+	mu              sync.Mutex
+	secrets, tokens map[string]string
+}
+
+func (w *witness) Learn(id string, value []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.secrets[id] = string(value)
+}
+
+func (w *witness) LearnToken(id string, value []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tokens[id] = string(value)
+}
+
+func TestWitnessesHearOfCredentials(t *testing.T) {
+	for _, kind := range []registrytest.Auth{registrytest.Basic, registrytest.Bearer} {
+		for _, noTokens := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%t", kind, noTokens), func(t *testing.T) {
+				s := registrytest.New(t, registrytest.Options{Auth: kind, Accounts: accounts})
+				ann := &registrytest.Client{User: "ann", Password: accounts["ann"], NoTokens: noTokens, HTTP: s.Client()}
+				w := &witness{secrets: map[string]string{}, tokens: map[string]string{}}
+				g := sessiontest.Pair(t, ann).Witnessed(w)
+				publish(t, open(t, nil).Resolver(registry.ResolverOptions{Sessions: func() *session.Group { return g }}), s.Host+"/private/app:1", 4096)
+				if told := w.secrets["credentials for "+s.Host] == accounts["ann"]; told != (noTokens || kind == registrytest.Basic) {
+					t.Errorf("heard of secrets %v", w.secrets)
+				}
+				if told := w.tokens["token for "+s.Host] != ""; told != (kind == registrytest.Bearer) {
+					t.Errorf("heard of tokens %v", w.tokens)
+				}
+			})
+		}
+	}
+}
+
 func TestOneSessionsRefusalDoesNotFailAnother(t *testing.T) {
 	for _, kind := range []registrytest.Auth{registrytest.Basic, registrytest.Bearer} {
 		t.Run(string(kind), func(t *testing.T) {
