@@ -38,7 +38,7 @@ func withAccounts(t testing.TB, accounts map[string]types.AuthConfig) auth.Optio
 }
 
 func withConfig(t testing.TB, cf *configfile.ConfigFile) auth.Options {
-	return auth.Options{ConfigFile: func() (*configfile.ConfigFile, error) { return cf, nil }, SeedDir: t.TempDir()}
+	return auth.Options{ConfigFile: func() (*configfile.ConfigFile, error) { return cf, nil }, SeedDir: t.TempDir(), ScopedDir: t.TempDir()}
 }
 
 // tokenServer is a registry and its token server on one address.
@@ -383,6 +383,48 @@ func TestHelperThatHangs(t *testing.T) {
 	_, _, err := auth.Credentials(t.Context(), sessiontest.Pair(t, auth.New(o)), "127.0.0.1:5")
 	if want := "credentials for 127.0.0.1:5: credential helper docker-credential-hangs: no answer within 50ms"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v; want %s", err, want)
+	}
+}
+
+// A helper that hangs holds up nobody who does not need it, and one who does only once.
+func TestHelperThatHangsHangsAlone(t *testing.T) {
+	helper(t, "hangs", `echo x >> "$RUNS"; exec sleep 600`)
+	helper(t, "works", `echo '{"Username":"u","Secret":"pw"}'`)
+	runs := filepath.Join(t.TempDir(), "runs")
+	t.Setenv("RUNS", runs)
+	cf := configfile.New("")
+	cf.CredentialHelpers = map[string]string{"127.0.0.1:1": "hangs", "127.0.0.1:2": "hangs", "127.0.0.1:3": "works"}
+	cf.AuthConfigs = map[string]types.AuthConfig{"127.0.0.1:4": {Username: "v", Password: "pw"}}
+	o := withConfig(t, cf)
+	o.HelperTimeout = 2 * time.Second
+	g := sessiontest.Pair(t, auth.New(o))
+	hung := make(chan error, 1)
+	go func() {
+		_, _, err := auth.Credentials(t.Context(), g, "127.0.0.1:1")
+		hung <- err
+	}()
+	for {
+		if _, err := os.Stat(runs); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	for host, want := range map[string]string{"127.0.0.1:3": "u", "127.0.0.1:4": "v"} {
+		if user, _, err := auth.Credentials(t.Context(), g, host); user != want || err != nil {
+			t.Errorf("%s: %q, %v", host, user, err)
+		}
+	}
+	if len(hung) > 0 {
+		t.Error("others had to wait for the helper that hangs")
+	}
+	if err := <-hung; err == nil || !strings.Contains(err.Error(), "docker-credential-hangs: no answer within 2s") {
+		t.Error(err)
+	}
+	if _, _, err := auth.Credentials(t.Context(), g, "127.0.0.1:2"); err == nil || !strings.Contains(err.Error(), "credentials for 127.0.0.1:2: credential helper docker-credential-hangs") {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(runs); err != nil || strings.Count(string(b), "x") != 1 {
+		t.Errorf("the helper ran: %q, %v", b, err)
 	}
 }
 

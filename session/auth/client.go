@@ -1,10 +1,13 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/docker/cli/cli/config"
@@ -25,6 +28,9 @@ type Options struct {
 	// ConfigFile loads docker's configuration. It is called once, when credentials are first asked for. nil loads config.json of docker's
 	// configuration directory (DOCKER_CONFIG, or ~/.docker).
 	ConfigFile func() (*configfile.ConfigFile, error)
+	// ScopedDir holds configurations for single repositories, as buildx keeps them: HOST/REPOSITORY/config.json below it. "" is the
+	// directory config of buildx's own (BUILDX_CONFIG, or buildx in docker's configuration directory).
+	ScopedDir string
 	// SeedDir is where the secret seeds of token authorities are kept, in docker's format; "" is docker's configuration directory.
 	SeedDir string
 	// HelperTimeout bounds one run of a credential helper, 30s by default.
@@ -40,6 +46,9 @@ func New(o Options) session.Attachable {
 	if o.ConfigFile == nil {
 		o.ConfigFile = loadConfig
 	}
+	if o.ScopedDir == "" {
+		o.ScopedDir = filepath.Join(cmp.Or(os.Getenv("BUILDX_CONFIG"), filepath.Join(config.Dir(), "buildx")), "config")
+	}
 	if o.SeedDir == "" {
 		o.SeedDir = config.Dir()
 	}
@@ -50,7 +59,7 @@ func New(o Options) session.Attachable {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &service{
-		accounts: newAccounts(o.ConfigFile, o.HelperTimeout),
+		accounts: newAccounts(o.ConfigFile, o.ScopedDir, o.HelperTimeout),
 		tokens:   newTokenClient(o.HTTPClient),
 		seeds:    seeds{dir: o.SeedDir},
 		log:      o.Logger,
@@ -86,7 +95,7 @@ func (s *service) Credentials(ctx context.Context, req *pb.CredentialsRequest) (
 
 // FetchToken gets a token with the client's account, or as anybody if there is none.
 func (s *service) FetchToken(ctx context.Context, req *pb.FetchTokenRequest) (*pb.FetchTokenResponse, error) {
-	acc, err := s.accounts.lookup(ctx, req.GetHost())
+	acc, err := s.accounts.lookup(ctx, req.GetHost(), req.GetScopes()...)
 	if err != nil {
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
@@ -128,14 +137,15 @@ func (s *service) VerifyTokenAuthority(ctx context.Context, req *pb.VerifyTokenA
 	return &pb.VerifyTokenAuthorityResponse{Signed: append(ed25519.Sign(key, payload), payload...)}, nil
 }
 
-// authority derives the key. Without an account the seed is left out, so that all who are anonymous are one.
+// authority derives the key. Without any account the seed is left out, so that all who are anonymous are one. An account for some repositories
+// is one too, or daemons would share its tokens with everybody.
 func (s *service) authority(ctx context.Context, host string, salt []byte) (ed25519.PrivateKey, error) {
 	acc, err := s.accounts.lookup(ctx, host)
 	if err != nil {
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
 	var seed []byte
-	if acc.secret != "" || acc.registryToken != "" {
+	if acc.secret != "" || acc.registryToken != "" || s.accounts.hasScoped(host) {
 		if seed, err = s.seeds.get(host); err != nil {
 			return nil, status.Errorf(codes.Internal, "token authority for %s: %v", host, err)
 		}

@@ -20,10 +20,13 @@ const identityUser = "<token>"
 // maxHelperOutput bounds what a helper may say, in bytes.
 const maxHelperOutput = 1 << 20
 
+// errHelperHangs says that a helper took too long.
+var errHelperHangs = errors.New("no answer")
+
 // runHelper asks the credential helper docker-credential-NAME for the account at a server. Nothing found is no error.
 func runHelper(ctx context.Context, name, server string, timeout time.Duration) (types.AuthConfig, error) {
 	program := "docker-credential-" + name
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", errHelperHangs, timeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "get")
 	cmd.Stdin = strings.NewReader(server)
