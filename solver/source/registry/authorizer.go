@@ -127,8 +127,9 @@ func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Respons
 	if sent == "" {
 		return nil
 	}
-	if value, ok := strings.CutPrefix(sent, "Bearer "); ok {
-		a.r.reg.tokens.drop(value)
+	if value, ok := strings.CutPrefix(sent, "Bearer "); ok && !a.r.reg.tokens.drop(value) {
+		// It ended on the way, which says nothing of the credential. How often a request is sent again the resolver bounds.
+		return nil
 	}
 	tries := 0
 	for _, r := range responses {

@@ -102,17 +102,19 @@ func (c *tokenCache) get(ctx context.Context, k tokenKey, fetch func(context.Con
 	return t.value, nil
 }
 
-// drop forgets a token that was refused, unless it was replaced already.
-func (c *tokenCache) drop(value string) {
+// drop forgets a token that was refused, unless it was replaced already. It tells whether the token should have been good.
+func (c *tokenCache) drop(value string) (good bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.entries {
 		e.mu.Lock()
 		if e.value == value {
+			good = good || time.Now().Before(e.expires)
 			e.token = token{}
 		}
 		e.mu.Unlock()
 	}
+	return good
 }
 
 // fetchToken gets a token through the client, or, for a credential that the client told, from the token server.
