@@ -160,6 +160,12 @@ func (b *build) close() error {
 }
 
 func (b *build) run(ctx context.Context, r Request, exporters []exporter.Exporter, caches cacheExports) (*Response, error) {
+	switch r.Frontend {
+	case FrontendResult:
+		return b.exportEarlier(ctx, r, exporters, caches)
+	case FrontendCompare:
+		return b.compareEarlier(ctx, r)
+	}
 	res, err := b.solve(ctx, r)
 	if err != nil {
 		return nil, err

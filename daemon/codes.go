@@ -30,7 +30,7 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)
 	case errors.Is(err, ErrBuildExists):
 		return grpcerrors.WrapCode(err, codes.AlreadyExists)
-	case errors.Is(err, ErrNoBuild):
+	case errors.Is(err, ErrNoBuild), errors.Is(err, ErrPruned):
 		return grpcerrors.WrapCode(err, codes.NotFound)
 	case errors.Is(err, history.ErrBehind):
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)

@@ -36,6 +36,11 @@ func (b *build) output(ctx context.Context, r Request, res *frontend.Result, exp
 	if err := b.attest(ctx, res, &in); err != nil {
 		return nil, err
 	}
+	steps, err := b.keptSteps(ctx, r, res, in)
+	if err != nil {
+		return nil, err
+	}
+	defer b.keepResult(ctx, in, steps)()
 	if r.AskExporters {
 		more, err := b.askExporters(ctx, len(exporters), res.Metadata, in)
 		if err != nil {

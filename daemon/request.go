@@ -71,6 +71,8 @@ var (
 	ErrInvalidRequest = errors.New("invalid build request")
 	ErrBuildExists    = history.ErrRunning
 	ErrNoBuild        = history.ErrNotFound
+	// ErrPruned says that the result of an earlier build is not there any more.
+	ErrPruned = errors.New("result was pruned")
 )
 
 func (r Request) validateRef() error {

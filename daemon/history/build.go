@@ -45,7 +45,9 @@ type Build struct {
 	mu     sync.Mutex
 	record *controlapi.BuildHistoryRecord // what is in it by now
 	blobs  []digest.Digest                // counted, for the record
-	ended  bool
+	// outcome is the one of blobs that tells what was made.
+	outcome digest.Digest
+	ended   bool
 }
 
 var _ progress.Sink = (*Build)(nil)

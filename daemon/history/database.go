@@ -14,19 +14,24 @@ import (
 // lockTimeout bounds the wait for the database file: only another process can hold it.
 const lockTimeout = 2 * time.Second
 
-// The buckets, both keyed by ref: records, and the digests of the blobs each needs.
+// The buckets, all keyed by ref: records, the digests of the blobs each needs, and that of the one that tells what was built.
 var (
-	recordBucket = []byte("records")
-	blobBucket   = []byte("blobs")
+	recordBucket  = []byte("records")
+	blobBucket    = []byte("blobs")
+	outcomeBucket = []byte("outcomes")
 )
+
+// allBuckets lists them.
+func allBuckets() [][]byte { return [][]byte{recordBucket, blobBucket, outcomeBucket} }
 
 // database keeps records on disk. Every change is one transaction, on disk when the call returns.
 type database struct{ db *bolt.DB }
 
 // saved is a record as it is kept.
 type saved struct {
-	record *controlapi.BuildHistoryRecord
-	blobs  []string // digests
+	record  *controlapi.BuildHistoryRecord
+	blobs   []string // digests
+	outcome string   // digest of the one that tells what was built; "" writes none, and leaves one that is there
 }
 
 func openDatabase(path string) (*database, error) {
@@ -38,7 +43,7 @@ func openDatabase(path string) (*database, error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{recordBucket, blobBucket} {
+		for _, name := range allBuckets() {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -61,9 +66,13 @@ func (d *database) put(s saved) error {
 	}
 	key := []byte(s.record.Ref)
 	return d.db.Update(func(tx *bolt.Tx) error {
-		return errors.Join(
+		err := errors.Join(
 			tx.Bucket(recordBucket).Put(key, b),
 			tx.Bucket(blobBucket).Put(key, []byte(strings.Join(s.blobs, "\n"))))
+		if s.outcome != "" {
+			err = errors.Join(err, tx.Bucket(outcomeBucket).Put(key, []byte(s.outcome)))
+		}
+		return err
 	})
 }
 
@@ -72,12 +81,21 @@ func (d *database) remove(refs ...string) error {
 	return d.db.Update(func(tx *bolt.Tx) error {
 		var errs []error
 		for _, ref := range refs {
-			for _, name := range [][]byte{recordBucket, blobBucket} {
+			for _, name := range allBuckets() {
 				errs = append(errs, tx.Bucket(name).Delete([]byte(ref)))
 			}
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// outcome returns the digest of what tells what a build made, "" if nothing does.
+func (d *database) outcome(ref string) (digest string, err error) {
+	err = d.db.View(func(tx *bolt.Tx) error {
+		digest = string(tx.Bucket(outcomeBucket).Get([]byte(ref)))
+		return nil
+	})
+	return digest, err
 }
 
 // record returns a record, or ErrNotFound.

@@ -190,7 +190,7 @@ func (s *Store) storeError(ctx context.Context, failure error) (*spb.Status, oci
 // end moves a build from those that run to those that ended.
 func (s *Store) end(ctx context.Context, b *Build) error {
 	b.mu.Lock()
-	kept := saved{record: b.record.CloneVT()}
+	kept := saved{record: b.record.CloneVT(), outcome: b.outcome.String()}
 	for _, d := range b.blobs {
 		kept.blobs = append(kept.blobs, d.String())
 	}

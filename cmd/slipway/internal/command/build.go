@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/display"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/dockerhost"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/remote"
@@ -95,6 +96,9 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 	defer d.Close()
 	answer, err := solve(ctx, d, p, o.progress, s.Err)
 	if err != nil {
+		if status.Code(err) != codes.InvalidArgument {
+			tellBuild(o, p.Solve, s) // it has a record, and if only an output failed, a result
+		}
 		return err
 	}
 	if err := p.FinishCaches(ctx, answer); err != nil {
@@ -103,6 +107,7 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 	if p.Solve.FrontendAttrs["requestid"] != "" {
 		return printCall(answer, s)
 	}
+	tellBuild(o, p.Solve, s)
 	return finish(o, p.Solve.Ref, answer, s)
 }
 
@@ -188,6 +193,13 @@ func finish(o buildOptions, ref string, answer map[string]string, s Streams) err
 		fmt.Fprintln(s.Out, id)
 	}
 	return nil
+}
+
+// tellBuild names the build for what can be done with it later.
+func tellBuild(o buildOptions, r *controlapi.SolveRequest, s Streams) {
+	if o.progress != "quiet" && o.progress != "rawjson" && r.FrontendAttrs["requestid"] == "" {
+		fmt.Fprintf(s.Err, "build %s\n", r.Ref)
+	}
 }
 
 // writeMetadata writes the answer as JSON; values that are themselves base64 of JSON are written as such.

@@ -80,7 +80,7 @@ func newRoot(s Streams) *cobra.Command {
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	g.register(root.PersistentFlags())
-	root.AddCommand(newBuild(g, s), newDu(g, s), newPrune(g, s), newVersion(g, s))
+	root.AddCommand(newBuild(g, s), newPush(g, s), newExport(g, s), newImage(g, s), newDu(g, s), newPrune(g, s), newVersion(g, s))
 	return root
 }
 
