@@ -9,6 +9,7 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
 
@@ -75,7 +76,10 @@ func (s *stage) runOptions(ctx context.Context, command, args []string) ([]llb.R
 	if dir == "" {
 		dir = "/"
 	}
-	opts := []llb.RunOption{llb.Args(command), llb.With(llb.Dir(dir)), llb.Network(cfg.NetworkMode)}
+	opts := []llb.RunOption{
+		llb.Args(command), llb.With(llb.Dir(dir)), llb.Network(cfg.NetworkMode),
+		llb.WithDescription(map[string]string{ops.DescriptionMountPoints: ops.MountPointsKept}),
+	}
 	if s.config.User != "" {
 		opts = append(opts, llb.With(llb.User(s.config.User)))
 	}

@@ -61,6 +61,19 @@ func TestNoStubStays(t *testing.T) {
 			}).wrote(t, h, c.want...)
 		})
 	}
+	t.Run("but those that are to be kept do, and the runtime's do not", func(t *testing.T) {
+		t.Parallel()
+		b := busyboxFiles(t)[1]
+		r := h.sh(t, "", func(s *executor.Spec) {
+			s.Mounts[0].Layers = h.layer(t, file{name: "sh", data: b.data, mode: 0o755})
+			s.Mounts = append(s.Mounts, executor.Mount{Dest: "/v/w", Type: executor.MountBind}, executor.Mount{Dest: "/dev/shm", Type: executor.MountTmpfs})
+			s.KeepMountPoints = true
+			s.Args = []string{"/sh", "-c", "echo x >/v/w/x"}
+		}).ok(t)
+		if got := executortest.Paths(t, h.Store, r.out.Outputs[0]); !slices.Equal(got, []string{"v/", "v/w/"}) {
+			t.Errorf("layer holds %q", got)
+		}
+	})
 	t.Run("in a root with nothing in it", func(t *testing.T) {
 		t.Parallel()
 		b := busyboxFiles(t)[1]

@@ -144,10 +144,11 @@ func (s *step) lay(c *container) error {
 }
 
 // layRuntime makes room for what the runtime mounts itself. It refuses to do so through a symlink. What it made stays in the layer:
-// runtimes make these directories themselves, and layers are what BuildKit's are.
+// runtimes make these directories themselves, and layers are what BuildKit's are. Where mount points stay these go, as dockerd has
+// them below the layer.
 func (s *step) layRuntime(v *view) error {
 	for _, dest := range []string{"/proc", "/dev", "/sys"} {
-		at, err := stubAt(v, dest, newFile{mode: unix.S_IFDIR | 0o755, keep: true}, true)
+		at, err := stubAt(v, dest, newFile{mode: unix.S_IFDIR | 0o755, keep: !s.spec.KeepMountPoints, remove: s.spec.KeepMountPoints}, true)
 		if err != nil {
 			return err
 		}
@@ -200,7 +201,7 @@ func (s *step) layMount(v *view, m *mount) error {
 	if err != nil {
 		return err
 	}
-	f := newFile{mode: unix.S_IFREG | 0o644, remove: true}
+	f := newFile{mode: unix.S_IFREG | 0o644, keep: s.spec.KeepMountPoints, remove: !s.spec.KeepMountPoints}
 	if dir {
 		f.mode = unix.S_IFDIR | 0o755
 	}

@@ -36,6 +36,9 @@ type Spec struct {
 	ValidExitCodes []int
 	// RemoveMountStubs also removes parents that were made for mount points.
 	RemoveMountStubs bool
+	// KeepMountPoints leaves the mount points that had to be made for the step's own mounts, and none of the runtime's; without it
+	// it is the other way round.
+	KeepMountPoints bool
 	// Platform is OS, architecture and variant, "linux/arm64/v8"; empty is the host's.
 	Platform string
 }

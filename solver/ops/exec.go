@@ -15,6 +15,13 @@ import (
 // noIndex stands for no input (scratch) and no output in LLB.
 const noIndex = -1
 
+// DescriptionMountPoints, in the description of an exec op, with the value MountPointsKept, leaves of mount points what dockerd's
+// classic builder leaves: see [executor.Spec.KeepMountPoints]. LLB has no word for it.
+const (
+	DescriptionMountPoints = "org.slipwaybuild.mountpoints"
+	MountPointsKept        = "kept"
+)
+
 // execOp runs a command.
 type execOp struct {
 	f         *Factory
@@ -28,6 +35,8 @@ type execOp struct {
 	selectors []solver.Selector
 	devices   stepDevices
 	leftovers leftovers
+	// keepMountPoints is told to the executor.
+	keepMountPoints bool
 }
 
 func (e *execOp) named(name string) { e.name = name }
@@ -64,6 +73,8 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 		platform:  platform,
 		outputs:   outputs,
 		devices:   granted,
+
+		keepMountPoints: parsed.meta.GetDescription()[DescriptionMountPoints] == MountPointsKept,
 	}
 	if e.selectors, err = execSelectors(l.f, op.Mounts, inputs); err != nil {
 		return nil, 0, err

@@ -42,6 +42,9 @@ func (e *execOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 	if meta.RemoveMountStubsRecursive {
 		add("removeMountStubs", "recursive")
 	}
+	if e.keepMountPoints {
+		add("mountPoints", "kept")
+	}
 	for _, c := range meta.ValidExitCodes {
 		add("exitCode", strconv.Itoa(int(c)))
 	}

@@ -179,6 +179,7 @@ func (e *execOp) spec(inputs []solver.Result) executor.Spec {
 		SecretEnvs:       secretEnvs(e.op.Secretenv),
 		CgroupParent:     meta.CgroupParent,
 		RemoveMountStubs: meta.RemoveMountStubsRecursive,
+		KeepMountPoints:  e.keepMountPoints,
 		Platform:         platforms.Format(e.platform),
 		Devices:          e.devices.names,
 	}
