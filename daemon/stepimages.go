@@ -195,6 +195,23 @@ func (s stepImages) byID(ctx context.Context, id string) (list []storedImage, er
 	return list, nil
 }
 
+// Has implements [classic.Images].
+func (s stepImages) Has(ctx context.Context, image distref.Named) (bool, error) {
+	_, err := s.build.engine.images.Get(ctx, image.String())
+	if err == nil || !errdefs.IsNotFound(err) {
+		return err == nil, err
+	}
+	wanted, ok := image.(distref.Digested)
+	if !ok {
+		return false, nil
+	}
+	all, err := s.build.engine.images.List(ctx)
+	if err != nil {
+		return false, fmt.Errorf("list images: %w", err)
+	}
+	return slices.ContainsFunc(all, func(i images.Image) bool { return i.Target.Digest == wanted.Digest() }), nil
+}
+
 // Reference implements [classic.Images].
 func (s stepImages) Reference(ctx context.Context, id string) (string, error) {
 	found, err := s.byID(ctx, id)

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/frontend/classic"
+	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
 
@@ -52,6 +57,10 @@ func (a *api) runClassic(ctx context.Context, out *stream, p *buildParams, req d
 	req.Frontend, req.Outputs = classic.Name, nil
 	delete(req.FrontendAttrs, "cache-imports") // it looks for images of its own
 	req.Classic = p.classicClient(told)
+	req.Classic.Pull = func(ctx context.Context, image reference.Named, platform *ocispecs.Platform) error {
+		sessions := func() *session.Group { return a.Sessions.Group(req.Sessions...) }
+		return pullFailure(image, a.Images.Pull(ctx, image, platform, sessions, told.pulled))
+	}
 	res, err := a.Engine.Build(ctx, req)
 	if err == nil {
 		p.tellNames(out, imageID(res.Exporter))
@@ -95,7 +104,9 @@ func (p *buildParams) tellNames(out *stream, id string) {
 type classicOutput struct {
 	out   *stream
 	quiet bool
-	kept  []message
+
+	mu   sync.Mutex // pulls tell from several goroutines
+	kept []message
 }
 
 var _ classic.Output = (*classicOutput)(nil)
@@ -105,6 +116,8 @@ const maxKept = 4096
 
 func (o *classicOutput) send(m message) {
 	if o.quiet {
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		if len(o.kept) == maxKept {
 			o.kept = o.kept[1:]
 		}
@@ -142,6 +155,9 @@ func (o *classicOutput) Downloaded(size int64) {
 		Progress: fmt.Sprintf("[==================================================>] %8v/%v", human, human),
 	})
 }
+
+// pulled tells how far the pull of an image is.
+func (o *classicOutput) pulled(u imageservice.Update) { o.send(updateMessage(u)) }
 
 // Image implements [classic.Output].
 func (o *classicOutput) Image(id digest.Digest) {

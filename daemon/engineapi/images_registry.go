@@ -22,12 +22,16 @@ const maxLogin = 1 << 20
 // showProgress sends updates as docker's clients know them.
 func showProgress(out *stream) imageservice.Progress {
 	return func(u imageservice.Update) {
-		m := message{ID: u.ID, Status: u.Status}
-		if u.Layer {
-			m.Detail = &progressDetail{Current: u.Current, Total: u.Total}
-		}
-		_ = out.Send(m) // the work does not depend on being watched
+		_ = out.Send(updateMessage(u)) // the work does not depend on being watched
 	}
+}
+
+func updateMessage(u imageservice.Update) message {
+	m := message{ID: u.ID, Status: u.Status}
+	if u.Layer {
+		m.Detail = &progressDetail{Current: u.Current, Total: u.Total}
+	}
+	return m
 }
 
 // parseAccount reads X-Registry-Auth: base64 of one account; the zero account if there is none.

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerui"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -46,6 +48,10 @@ type Client struct {
 	CacheFrom []string
 	// Names are given to the last image.
 	Names []string
+	// Pull brings an image from its registry into the store before a step begins with it, and tells the client of it. It is called for
+	// what the store does not have, and for all that the client wants anew. A nil platform is the host's. Without Pull, images are
+	// brought when a step reads them, and do not come into the store.
+	Pull func(ctx context.Context, image reference.Named, platform *ocispecs.Platform) error
 }
 
 // Output is what a build is told to. Its methods are called by one goroutine at a time and do not fail: a build whose client does
@@ -83,6 +89,8 @@ type Images interface {
 	// Commit stores an image: a file system and a config, in which layers are put. Its history has an entry that is not empty for
 	// every layer of the file system. A nil reference is an empty file system.
 	Commit(ctx context.Context, fs frontend.Reference, config []byte, parent digest.Digest) (Image, error)
+	// Has tells whether the store has an image of this name, or with its digest.
+	Has(ctx context.Context, image reference.Named) (bool, error)
 	// Reference finds an image by the beginning of its id, and returns the name by which the image source finds it with the local
 	// mode; "" if there is none, or several.
 	Reference(ctx context.Context, id string) (string, error)

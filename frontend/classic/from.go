@@ -159,7 +159,13 @@ func (b *builder) pull(ctx context.Context, name string, p *ocispecs.Platform) (
 	if err != nil {
 		return nil, failed("%w", err)
 	}
-	ref := reference.TagNameOnly(named).String()
+	named = reference.TagNameOnly(named)
+	if byID == "" {
+		if mode, err = b.bring(ctx, named, p, mode); err != nil {
+			return nil, err
+		}
+	}
+	ref := named.String()
 	res, err := b.bridge.ResolveSource(ctx, &pb.SourceOp{Identifier: "docker-image://" + ref}, sourceresolver.Opt{
 		LogName:  "[internal] load metadata for " + ref,
 		ImageOpt: &sourceresolver.ResolveImageOpt{Platform: p, ResolveMode: mode.String()},
@@ -177,6 +183,23 @@ func (b *builder) pull(ctx context.Context, name string, p *ocispecs.Platform) (
 	ref = strings.TrimPrefix(res.Op.GetIdentifier(), "docker-image://")
 	img.state = llb.Image(ref, mode, llb.WithCustomName("FROM "+ref))
 	return img, nil
+}
+
+// bring has an image pulled if it is not in the store or the client wants it anew, and returns how to find it then.
+func (b *builder) bring(ctx context.Context, named reference.Named, p *ocispecs.Platform, mode llb.ResolveMode) (llb.ResolveMode, error) {
+	if b.Pull == nil {
+		return mode, nil
+	}
+	if mode != llb.ResolveModeForcePull {
+		here, err := b.Images.Has(ctx, named)
+		if err != nil || here {
+			return mode, err
+		}
+	}
+	if err := b.Pull(ctx, named, p); err != nil {
+		return mode, err
+	}
+	return llb.ResolveModePreferLocal, nil
 }
 
 // byID is the reference to an image of the store that is named by its id; "" for other names. A name that looks like an id and is one

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Build the same Dockerfiles with dockerd's classic builder and with slipwayd's, and print every difference.
+"""Build the same Dockerfiles with dockerd and with slipwayd, with the classic builder and by session, and print every difference.
 
-    compare.py DOCKERD_SOCKET SLIPWAYD_SOCKET SLIPWAYD_ROOT [CASE...]
+    compare.py [--builder 1|2] DOCKERD_SOCKET SLIPWAYD_SOCKET [CASE...]
 
-Both daemons must run and have no images: `dockerd --bridge=none --iptables=false -H unix://DOCKERD_SOCKET`, and slipwayd with --root SLIPWAYD_ROOT. The
-client is docker 20.10 (DOCKER, by default /usr/bin/docker) without BuildKit. Compared are the exit status, what is printed with
-ids masked, the image's config, and its history. The exit status is that there are differences.
+Both daemons must run and have no images: `dockerd --bridge=none --iptables=false -H unix://DOCKERD_SOCKET`, and slipwayd. The
+client is docker 20.10 (DOCKER, by default /usr/bin/docker). Compared are the exit status, the image's config, its history, and its root file system: names,
+types, modes, owners, contents, extended attributes and which names are links to the same file. Of the classic builder also what is
+printed, with ids masked; of the other the last line of an error. The exit status is that there are differences which explained.py does not know.
 """
-import glob, json, os, re, subprocess, sys, tempfile
+import argparse, json, os, re, subprocess, sys, tempfile
 
+import rootfs
 from corpus import CASES
+from explained import explanation
 
 DOCKER = os.environ.get("DOCKER", "/usr/bin/docker")
 IGNORED = {"Hostname", "Image"}  # name containers and images of the daemon itself
@@ -22,31 +25,31 @@ def masked(text):
     return [l for l in text.splitlines() if l.strip() and "IPv4 forwarding" not in l and "DEPRECATED" not in l]
 
 
-def build(socket, case, name, directory):
-    env = dict(os.environ, DOCKER_BUILDKIT="0", DOCKER_HOST="unix://" + socket)
+def failure(text):
+    """The last line of what a session-based build prints, without what clients and daemons of several versions put before it."""
+    text = (masked(text) or [""])[-1]
+    text = re.sub(r"^(ERROR: )?failed to solve( with frontend [^:]*)?: (rpc error: code = \w+ desc = )?", "", text)
+    return re.sub(r"^failed to (build LLB|create LLB definition|solve LLB|compute cache key|read dockerfile|load cache key|walk [^:]*): ", "", text)
+
+
+def build(socket, case, name, directory, builder):
+    env = dict(os.environ, DOCKER_BUILDKIT=str(builder - 1), DOCKER_HOST="unix://" + socket, BUILDKIT_PROGRESS="plain")
     iid = os.path.join(directory, "..", "iid")
     cmd = [DOCKER, "build", "--network=none", "--iidfile", iid, "-t", name] + case.get("args", []) + ["."]
     out = []
     for again in range(2 if case.get("twice") else 1):
         p = subprocess.run(cmd, cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        out += masked(p.stdout)
-    image = open(iid).read() if os.path.exists(iid) else ""
-    return p.returncode, out, image
-
-
-def config_of_dockerd(socket, image, root):
-    path = root and os.path.join(root, "image", "*", "imagedb/content/sha256", image.split(":")[1])
-    return read(path)
-
-
-def config_of_slipway(root, image):
-    return read(os.path.join(root, "**/blobs/sha256", image.split(":")[1]))
-
-
-def read(pattern):
-    for path in glob.glob(pattern, recursive=True):
-        return json.load(open(path))
-    return {}
+        out += masked(p.stdout) if builder == 1 else [failure(p.stdout)] if p.returncode else []
+    if not os.path.exists(iid):
+        return p.returncode, out, None
+    image = open(iid).read().strip()
+    os.remove(iid)
+    archive = os.path.join(directory, "..", "image.tar")
+    if subprocess.run([DOCKER, "save", "-o", archive, image], env=env, stderr=subprocess.DEVNULL).returncode == 0:
+        return p.returncode, out, rootfs.read(archive)
+    # Docker saves no image without layers.
+    inspected = json.loads(subprocess.run([DOCKER, "inspect", image], env=env, check=True, stdout=subprocess.PIPE).stdout)[0]
+    return p.returncode, out, ({"config": inspected["Config"]}, {})
 
 
 def picture(config):
@@ -66,39 +69,60 @@ def write_context(directory, case):
             open(path, "w").write(text)
 
 
+def differences(a, b):
+    """Every difference of two builds: what it is in, docker's and slipway's."""
+    found = []
+    if a[0] != b[0]:
+        found.append(("exit status", a[0], b[0]))
+    if a[1] != b[1]:
+        for i in range(max(len(a[1]), len(b[1]))):
+            x, y = (l[i] if i < len(l) else "(nothing)" for l in (a[1], b[1]))
+            if x != y:
+                found.append(("output line %d" % (i + 1), x, y))
+    if not a[2] or not b[2]:
+        if bool(a[2]) != bool(b[2]):
+            found.append(("image", bool(a[2]), bool(b[2])))
+        return found
+    saved = all("history" in side[2][0] for side in (a, b))
+    for what, x, y in zip(("config", "history", "author", "last command") if saved else ("config",), picture(a[2][0]), picture(b[2][0])):
+        if what == "history" and len(x) == len(y):
+            found += [("history of " + m, m, n) for m, n in zip(x, y) if m != n]
+        elif x != y:
+            found.append((what, x, y))
+    for path in sorted(set(a[2][1]) | set(b[2][1])):
+        x, y = (side[2][1].get(path, "(nothing)") for side in (a, b))
+        if x != y:
+            found.append(("/" + path, x, y))
+    return found
+
+
 def main():
-    dockerd, slipwayd, root = sys.argv[1:4]
-    info = subprocess.run([DOCKER, "-H", "unix://" + dockerd, "info", "-f", "{{.DockerRootDir}}"], stdout=subprocess.PIPE, text=True)
-    differences = 0
-    for name, case in CASES.items():
-        if sys.argv[4:] and name not in sys.argv[4:] and name != "base":
-            continue
-        with tempfile.TemporaryDirectory() as tmp:
-            write_context(tmp + "/ctx", case)
-            tag = "base:1" if name == "base" else "cmp/" + name
-            a, b = build(dockerd, case, tag, tmp + "/ctx"), build(slipwayd, case, tag, tmp + "/ctx")
-        found = []
-        if a[0] != b[0]:
-            found.append(("exit status", a[0], b[0]))
-        if a[1] != b[1]:
-            for i in range(max(len(a[1]), len(b[1]))):
-                x, y = (l[i] if i < len(l) else "(nothing)" for l in (a[1], b[1]))
-                if x != y:
-                    found.append(("output line %d" % (i + 1), x, y))
-        if a[2] and b[2]:
-            pa, pb = picture(config_of_dockerd(dockerd, a[2], info.stdout.strip())), picture(config_of_slipway(root, b[2]))
-            if not (pa[0] and pb[0]):
-                found.append(("config", pa[0] or "not found", pb[0] or "not found"))
-            for what, x, y in zip(("config", "history", "author", "last command"), pa, pb):
-                if x != y:
-                    found.append((what, x, y))
-        elif bool(a[2]) != bool(b[2]):
-            found.append(("image", a[2], b[2]))
-        print("%-24s %s" % (name, "same" if not found else "%d differences" % len(found)), flush=True)
-        for what, x, y in found:
-            print("    %s\n        docker:  %s\n        slipway: %s" % (what, x, y))
-        differences += len(found)
-    return differences != 0
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--builder", type=int, choices=(1, 2), action="append", help="1 is the classic one, 2 the session-based one; default both")
+    parser.add_argument("dockerd")
+    parser.add_argument("slipwayd")
+    parser.add_argument("cases", nargs="*")
+    args = parser.parse_args()
+    total = 0
+    for builder in args.builder or (1, 2):
+        for name, case in CASES.items():
+            if name == "base" and builder != 1 and len(args.builder or (1, 2)) > 1:
+                continue  # it is there
+            if args.cases and name not in args.cases and name != "base":
+                continue
+            with tempfile.TemporaryDirectory() as tmp:
+                write_context(tmp + "/ctx", case)
+                tag = "base:1" if name == "base" else "cmp/" + name
+                sides = [build(s, case, tag, tmp + "/ctx", 1 if name == "base" else builder) for s in (args.dockerd, args.slipwayd)]
+            found = [d + (explanation(builder, name, d[0]),) for d in differences(*sides)]
+            unexplained = [d for d in found if not d[3]]
+            print("v%d %-24s %s" % (builder, name, "same" if not found else "%d differences, %d of them explained" % (len(found), len(found) - len(unexplained))), flush=True)
+            for words in sorted({d[3] for d in found if d[3]}):
+                print("    explained: " + words)
+            for what, x, y, _ in unexplained:
+                print("    %s\n        docker:  %s\n        slipway: %s" % (what, x, y))
+            total += len(unexplained)
+    return total != 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,37 @@ def archive(path):
         t.addfile(info, io.BytesIO(b"side\n"))
 
 
+def odd_archive(path):
+    """What archives can hold: links, modes, attributes, devices, a directory that comes after what is in it."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as t:
+        def add(name, **fields):
+            info = tarfile.TarInfo(name)
+            for k, v in fields.items():
+                setattr(info, k, v)
+            t.addfile(info, io.BytesIO(b"x" * info.size))
+        add("late/f", size=3, mode=0o600, uid=3, gid=4)
+        add("late", type=tarfile.DIRTYPE, mode=0o2711, uid=5, gid=6)
+        add("suid", size=1, mode=0o4755)
+        add("hard", type=tarfile.LNKTYPE, linkname="late/f", mode=0o600, uid=3, gid=4)
+        add("soft", type=tarfile.SYMTYPE, linkname="/late/f", uid=9)
+        add("cap", size=2, mode=0o755, pax_headers={"SCHILY.xattr.security.capability": "\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0"})
+        add("pipe", type=tarfile.FIFOTYPE, mode=0o644)
+        add("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+        add("./dots/../dots/f", size=1)
+        add("empty", type=tarfile.DIRTYPE, mode=0o700)
+
+
+def hard(other):
+    return lambda path: os.link(os.path.join(os.path.dirname(path), other), path)
+
+
+def with_mode(mode, text="x\n"):
+    def write(path):
+        open(path, "w").write(text)
+        os.chmod(path, mode)
+    return write
+
+
 def link(target):
     return lambda path: os.symlink(target, path)
 
@@ -31,7 +62,7 @@ ENV PATH=/bin
 CMD ["sh"]
 ''', files={"busybox": busybox}),
     "from-only": case("FROM base:1\n"),
-    "run": case("FROM base:1\nRUN echo out; echo err >&2\nRUN true\nRUN echo x > /x\n"),
+    "run": case("FROM base:1\nRUN echo out; sleep 1; echo err >&2\nRUN true\nRUN echo x > /x\n"),
     "run-twice": case("FROM base:1\nRUN echo x > /x\nENV a=b\nRUN echo $a > /y\nCOPY a.txt /\nRUN cat /a.txt\n", files=FILES, twice=True),
     "no-cache": case("FROM base:1\nRUN echo x > /x\nENV a=b\n", args=["--no-cache"], twice=True),
     "rm-false": case("FROM base:1\nRUN echo x > /x\nENV a=b\n", args=["--rm=false", "--no-cache"]),
@@ -117,4 +148,28 @@ CMD ["sh"]
     "missing-program": case('FROM base:1\nRUN ["nosuch", "x"]\n'),
     "signal-exit": case("FROM base:1\nRUN kill -9 $$\n"),
     "changed-label": case("FROM base:1\nLABEL x=y\nRUN echo x > /x\n"),
+    "scratch-run": case("FROM scratch\nCOPY busybox /bin/sh\nRUN echo x > /x\n", files={"busybox": busybox}),
+    "scratch-stage": case("FROM base:1 AS one\nRUN mkdir -p /out/d && echo x > /out/d/x && ln /out/d/x /out/y && ln -s x /out/d/l\nFROM scratch\nCOPY --from=one /out /\n"),
+    "add-odd-archive": case("FROM base:1\nADD odd.tar /o/\nADD odd.tar /\n", files={"odd.tar": odd_archive}),
+    "add-over": case("FROM base:1\nRUN mkdir -m 700 /o && mkdir /o/suid-not && ln -s /tmp /o/late && echo old > /o/cap\nADD odd.tar /o/\n", files={"odd.tar": odd_archive}),
+    "copy-hard-links": case("FROM base:1\nCOPY . /c/\nCOPY a.txt b-hard /d/\n", files={"a.txt": "a\n", "b-hard": hard("a.txt"), "sub/x": "x\n"}),
+    "copy-modes": case("FROM base:1\nCOPY . /c/\nCOPY --chown=3:4 s g /m/\n", files={"s": with_mode(0o755), "g": with_mode(0o640), "r": with_mode(0o400), "w": with_mode(0o777)}),
+    "copy-into-dir": case("FROM base:1\nRUN mkdir -m 1750 /t && chown 8:9 /t && mkdir -m 700 /t/e\nCOPY d /t\nCOPY d/c.txt /t/deep/er/\n", files=FILES),
+    "delete-and-again": case("FROM base:1\nRUN mkdir -p /x/y && echo 1 > /x/y/1 && echo 2 > /x/2 && ln /x/2 /two\nRUN rm -r /x && mkdir /x && echo 3 > /x/3\nRUN rm /two && ln -s x /two\nRUN rm -r /tmp && echo file > /tmp\n"),
+    "change-modes": case("FROM base:1\nRUN echo 1 > /f && ln /f /g && mkdir /d\nRUN chmod 600 /f && chown 4:5 /d\nRUN touch /d && ln /g /h\n"),
+    "workdir-user": case("FROM base:1\nUSER app\nWORKDIR /made/by\nRUN touch /tmp/mine || true\nCOPY a.txt ./\n", files=FILES),
+    "workdir-link": case("FROM base:1\nRUN mkdir /real && ln -s /real /lnk\nWORKDIR /lnk/sub\nCOPY a.txt .\n", files=FILES),
+    "etc-files": case("FROM base:1\nRUN rm -f /etc/hosts /etc/resolv.conf /etc/hostname; echo mine > /etc/mine; cat /etc/hostname | wc -l\nCOPY a.txt /etc/hosts\nRUN true\n", files=FILES),
+    "special-names": case("FROM base:1\nRUN mkdir '/a b' && touch '/a b/\xe4 c' '/-x' '/#y' /.hidden && ln -s 'a b' '/l k'\n"),
+    "arg-env": case("FROM base:1\nARG v=1\nENV v=${v}2 w=${nope:+x} u=$v\nARG v=3\nRUN echo $v $w $u\n"),
+    "env-escapes": case("FROM base:1\nENV a=b\\ c d='e $a' e=\"f $a\" f=\\$a\nRUN echo \"$a|$d|$e|$f\"\n"),
+    "expose-bad": case("FROM base:1\nEXPOSE 1000-999\n"),
+    "copy-dir-slash": case("FROM base:1\nRUN echo f > /f\nCOPY d /f\n", files=FILES),
+    "copy-dot": case("FROM base:1\nWORKDIR /w\nCOPY . .\nCOPY ./d ./d2\nCOPY d/. e/\n", files=FILES),
+    "add-not-archive": case("FROM base:1\nADD t.tar.gz a.txt /t/\nADD a.txt /u\n", files=dict(FILES, **{"t.tar.gz": "not one"})),
+    "from-digest-bad": case("FROM base@sha256:1234\n"),
+    "from-platform": case("FROM --platform=linux/amd64 base:1\nRUN uname -m\n"),
+    "healthcheck-bad": case("FROM base:1\nHEALTHCHECK --interval=x CMD true\n"),
+    "cmd-bad-json": case("FROM base:1\nCMD ['echo', 'x']\nENTRYPOINT [ \"a\", b ]\n"),
+    "label-quotes": case("FROM base:1\nLABEL \"a b\"=\"c d\" e='f g' h=i\\ j\n"),
 }

@@ -15,8 +15,10 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/content/proxy"
+	"github.com/google/go-containerregistry/pkg/authn"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/slipwaybuild/slipway/solver/source/registry/registrytest"
 )
 
 // classic builds with docker's classic builder, and returns what it prints without the ids.
@@ -218,4 +220,40 @@ func TestClassicRemoteContexts(t *testing.T) {
 			t.Errorf("%q: %d %s", body, code, failure)
 		}
 	}
+}
+
+// An image that is not here is pulled into the store, in sight of the client, and not again unless the client wants it.
+func TestClassicPullsWhatItBeginsWith(t *testing.T) {
+	eachDocker(t, func(t *testing.T, c dockerCLI) {
+		d := startDaemon(t)
+		r := registrytest.New(t, registrytest.Options{Auth: registrytest.Basic, Accounts: map[string]string{"me": "secret-word"}})
+		ref := r.Host + "/some/base:1"
+		me := &authn.Basic{Username: "me", Password: "secret-word"}
+		digest := pushImage(t, ref, imageOf(t, layerOf(t, busyboxTar(t))), me)
+		dir := write(t, map[string]string{"Dockerfile": "FROM " + ref + " AS one\nFROM scratch\nCOPY --from=" + ref + " /bin/busybox /copy\nFROM one\nLABEL a=b\n"})
+		if code, out := c.classic(t, d, "-q", dir); code != 1 || !strings.Contains(out, "pull access denied for "+r.Host+"/some/base") {
+			t.Errorf("without an account: exit %d\n%s", code, out)
+		}
+		c.says(t, d, []string{"login", "-u", "me", "-p", "secret-word", r.Host}, "Login Succeeded")
+		code, out := c.classic(t, d, "-t", "made", dir)
+		for _, want := range []string{"FROM " + ref + " AS one\n1: Pulling from some/base\n", "Pull complete", "Digest: " + digest + "\n", "Status: Downloaded newer image for " + ref + "\n ---> "} {
+			if code != 0 || strings.Count(out, want) != 1 {
+				t.Errorf("exit %d, want %q once in\n%s", code, want, out)
+			}
+		}
+		c.says(t, d, []string{"images", "--digests"}, r.Host+"/some/base", digest)
+		if code, out := c.classic(t, d, dir); code != 0 || strings.Contains(out, "Pulling") {
+			t.Errorf("again: exit %d\n%s", code, out)
+		}
+		if code, out := c.classic(t, d, "--pull", dir); code != 0 || !strings.Contains(out, "Status: Image is up to date for "+ref+"\n ---> ") || strings.Count(out, "Using cache") != 2 {
+			t.Errorf("--pull: exit %d\n%s", code, out)
+		}
+		r.Close()
+		if code, out := c.classic(t, d, dir); code != 0 || strings.Contains(out, "Pulling") {
+			t.Errorf("without the registry: exit %d\n%s", code, out)
+		}
+		if code, out := c.classic(t, d, "--pull", dir); code != 1 || !strings.Contains(out, r.Host) {
+			t.Errorf("--pull without the registry: exit %d\n%s", code, out)
+		}
+	})
 }
