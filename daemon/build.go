@@ -18,6 +18,7 @@ import (
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver"
+	"github.com/slipwaybuild/slipway/solver/guard"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"github.com/slipwaybuild/slipway/solver/source"
@@ -29,7 +30,8 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err := r.validateRef(); err != nil {
 		return nil, err
 	}
-	record, err := e.remember(ctx, r)
+	values := &guard.Values{}
+	record, err := e.remember(ctx, r, values)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +45,11 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 			e.failed.Add(1)
 		}
 		e.log.Info("build ends", "ref", r.Ref, "took", time.Since(began).Round(time.Millisecond), "error", err)
+	}()
+	told := guard.NewSink(record, values)
+	defer func() {
+		told.Flush()
+		err = mask(values.Matcher(), err)
 	}()
 	if err := r.validate(); err != nil {
 		return nil, err
@@ -63,11 +70,11 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
-	caches, err := e.newCacheExports(ctx, e.sessions.Group(r.Sessions...), r)
+	caches, err := e.newCacheExports(ctx, e.sessions.Group(r.Sessions...).Witnessed(values), r)
 	if err != nil {
 		return nil, err
 	}
-	b, err := e.newBuild(r, record, granted)
+	b, err := e.newBuild(r, record, told, values, granted)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +106,8 @@ type build struct {
 	ref      string
 	sessions *session.Group
 	sink     progress.Sink
-	record   *history.Build // the sink is its
+	record   *history.Build // the sink ends in it
+	values   *guard.Values  // the secrets that the build used so far
 	solver   *solver.Build
 	loader   *ops.Loader
 	guard    *sourcepolicy.Guard
@@ -126,18 +134,18 @@ type build struct {
 	programs   atomic.Int32 // frontends that are programs, now
 }
 
-func (e *Engine) newBuild(r Request, record *history.Build, granted grants) (_ *build, err error) {
-	group := e.sessions.Group(r.Sessions...)
+func (e *Engine) newBuild(r Request, record *history.Build, told progress.Sink, values *guard.Values, granted grants) (_ *build, err error) {
+	group := e.sessions.Group(r.Sessions...).Witnessed(values)
 	b := &build{
-		engine: e, ref: r.Ref, sessions: group, sink: record, record: record, policy: r.SourcePolicy, policySession: r.PolicySession != "",
+		engine: e, ref: r.Ref, sessions: group, sink: told, record: record, values: values, policy: r.SourcePolicy, policySession: r.PolicySession != "",
 		id: strings.ToLower(rand.Text()), began: time.Now(), compat: r.Compat,
 	}
 	if b.guard, err = b.newGuard(r); err != nil {
 		return nil, err
 	}
-	var sink progress.Sink = record
+	sink := told
 	if r.Classic != nil {
-		b.watches = newWatches(record, func(ctx context.Context) (*progress.Reader, error) { return e.Progress(ctx, r.Ref) })
+		b.watches = newWatches(told, func(ctx context.Context) (*progress.Reader, error) { return e.Progress(ctx, r.Ref) })
 		b.stepImages, sink = stepImages{b}, b.watches
 	}
 	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: sink})

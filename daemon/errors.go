@@ -9,6 +9,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/executor"
+	"github.com/slipwaybuild/slipway/solver/guard"
 	"github.com/slipwaybuild/slipway/solver/ops"
 )
 
@@ -26,9 +27,10 @@ func (r *reference) failure(err error) error {
 	}
 	err = errdefs.WrapVertex(err, ve.Vertex.ID)
 	if op, about := opOf(r.def, ve.Vertex.ID); op != nil {
+		maskMessage(r.build.values.Matcher(), op)
 		err = errdefs.WithSolveError(errdefs.WithOp(err, op, about), subject, names.inputs, names.results)
 	}
-	return at(err, r.graph.Locations(ve.Vertex.ID))
+	return at(err, r.graph.Locations(ve.Vertex.ID), r.build.values.Matcher())
 }
 
 // leftBy names what a failed step left, and says which part of its op failed.
@@ -63,9 +65,11 @@ func opOf(def *pb.Definition, id digest.Digest) (*pb.Op, map[string]string) {
 	return nil, nil
 }
 
-func at(err error, locations []ops.Location) error {
+func at(err error, locations []ops.Location, m *guard.Matcher) error {
 	for _, l := range locations {
-		err = errdefs.WithSource(err, &errdefs.Source{Info: l.Info, Ranges: l.Ranges})
+		info := l.Info.CloneVT()
+		maskMessage(m, info)
+		err = errdefs.WithSource(err, &errdefs.Source{Info: info, Ranges: l.Ranges})
 	}
 	return err
 }

@@ -90,7 +90,11 @@ func call[T any](ctx context.Context, g *Gateway, do func(context.Context) (T, e
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(g.life, func() { cancel(context.Cause(g.life)) })()
-	return do(ctx)
+	res, err = do(ctx)
+	if b := buildBehind(g.bridge); b != nil {
+		err = mask(b.values.Matcher(), err)
+	}
+	return res, err
 }
 
 // settle keeps the first outcome and wakes whoever waits for it.

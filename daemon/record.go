@@ -16,6 +16,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/contents"
 	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/session/tracing/otelbridge"
+	"github.com/slipwaybuild/slipway/solver/guard"
 )
 
 // errUnfinished is told of a build that ended without an outcome: something panicked.
@@ -54,9 +55,10 @@ func (e *Engine) Contents() *contents.Union {
 	return contents.New(e.history.Content(), contents.WithLayers(e.images.Content(), e.images.Provider()))
 }
 
-// remember begins the record of a build, and its journal.
-func (e *Engine) remember(ctx context.Context, r Request) (*history.Build, error) {
+// remember begins the record of a build, and its journal. The values are those the build may use, none so far.
+func (e *Engine) remember(ctx context.Context, r Request, values *guard.Values) (*history.Build, error) {
 	start := history.Start{Ref: r.Ref, Frontend: r.Frontend, FrontendAttrs: withoutAccess(r.FrontendAttrs), Unrecorded: r.Internal}
+	start.Mask = func(s string) string { return values.Matcher().MaskString(s) }
 	for _, out := range r.Outputs {
 		start.Exporters = append(start.Exporters, &controlapi.Exporter{Type: out.Type, Attrs: maps.Clone(out.Attrs)})
 	}

@@ -54,7 +54,7 @@ func (b *build) attachProvenance(ctx context.Context, res *frontend.Result) erro
 			platform = "" // the result is one for whatever platform
 		}
 		desc := ocispecs.Descriptor{MediaType: in_toto.PayloadType, Annotations: map[string]string{predicateType: kind}}
-		if err := b.record.Attach(ctx, platform, desc, bytes.NewReader(data)); err != nil {
+		if err := b.record.Attach(ctx, platform, desc, bytes.NewReader(b.values.Matcher().Mask(data))); err != nil {
 			return err
 		}
 	}

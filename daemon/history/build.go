@@ -26,6 +26,9 @@ type Start struct {
 	Unrecorded bool
 	// Trace collects spans; nil for none.
 	Trace Trace
+	// Mask takes secrets out of what is kept when the build has ended; nil keeps it as it is. Those who watch builds are told when one
+	// begins, before it used any.
+	Mask func(string) string
 }
 
 // Trace is where the spans of a build are collected.

@@ -64,6 +64,7 @@ func (b *Build) seal(ctx context.Context, completed time.Time, response map[stri
 	r := b.record
 	r.CompletedAt = timestamppb.New(completed)
 	r.ExporterResponse = redactAll(response)
+	b.maskRecord(r)
 	r.Error = short
 	if logErr == nil {
 		b.blobs = append(b.blobs, logs.Digest)

@@ -37,6 +37,9 @@ type execOp struct {
 	leftovers leftovers
 	// keepMountPoints is told to the executor.
 	keepMountPoints bool
+	leaks           *Leaks
+	// allowed are the ids of secrets that this step is given and may let out.
+	allowed []string
 }
 
 func (e *execOp) named(name string) { e.name = name }
@@ -75,6 +78,8 @@ func (l *Loader) execOp(parsed *parsedOp, op *pb.ExecOp, platform ocispecs.Platf
 		devices:   granted,
 
 		keepMountPoints: parsed.meta.GetDescription()[DescriptionMountPoints] == MountPointsKept,
+		leaks:           l.o.Leaks,
+		allowed:         l.o.Leaks.passing(op),
 	}
 	if e.selectors, err = execSelectors(l.f, op.Mounts, inputs); err != nil {
 		return nil, 0, err

@@ -15,7 +15,8 @@ import (
 
 // Key names everything that can change what the command does. Of devices it names those that the host has of what was asked for. Not
 // in it are proxies, addresses of extra hosts, limits on resources, the cgroup, the ids of caches, and values of secrets: people
-// change these without wanting the step to run again.
+// change these without wanting the step to run again. That a step may let a secret out is in it: what came of that is for builds that
+// allow it, too.
 func (e *execOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 	meta := e.op.Meta
 	parts := solver.Parts{{Name: "op", Value: "exec"}}
@@ -50,6 +51,9 @@ func (e *execOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 	}
 	for _, s := range e.op.Secretenv {
 		add("secretEnv."+s.Name, fmt.Sprintf("%s optional=%t", s.ID, s.Optional))
+	}
+	for _, id := range e.allowed {
+		add("allowSecretLeak", id)
 	}
 	for _, name := range e.devices.names {
 		add("device."+name, "")

@@ -16,6 +16,7 @@ import (
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/flight"
+	"github.com/slipwaybuild/slipway/solver/guard"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
@@ -33,14 +34,31 @@ func (e *execOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 	for _, name := range e.devices.skipped {
 		call.Progress().Log(progress.Stderr, fmt.Appendf(nil, "optional device %q is not on this host, the step runs without it\n", name))
 	}
-	out, err := e.f.exec.Run(ctx, e.spec(inputs), servicesOf(call), logTo(call.Progress()), call.Progress())
+	own := secretsOf(call, e.leaks)
+	out, err := e.f.exec.Run(ctx, e.spec(inputs), own, logTo(own.progress), own.progress)
+	own.flush()
 	if err != nil {
 		if out != nil {
 			e.f.release(out.Outputs...)
 		}
-		return nil, e.fail(err, inputs)
+		return nil, own.values.Matcher().MaskError(e.fail(err, inputs))
+	}
+	if err := e.guard(ctx, call, own, out); err != nil {
+		e.f.discard(ctx, out.Outputs...)
+		return nil, err
 	}
 	return e.results(out, inputs)
+}
+
+// guard searches what the step wrote for the secrets that it was given, and for those that the builds got that wait for it.
+func (e *execOp) guard(ctx context.Context, call solver.Call, own *stepSecrets, out *executor.Outcome) error {
+	m := guard.Join(append(witnessed(call), &own.values)...)
+	for _, ref := range out.Outputs {
+		if err := e.f.guardLayer(ctx, ref, m, guarded{leaks: e.leaks, step: e.name, progress: own.progress}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mounted lists the inputs that mounts show, each once.

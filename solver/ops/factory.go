@@ -54,6 +54,7 @@ type Factory struct {
 	log      *slog.Logger
 	caps     map[string]bool
 	tempDir  string
+	searched searched
 }
 
 // Containers makes containers in which processes are started one by one.
@@ -134,6 +135,8 @@ type LoadOptions struct {
 	Devices *DeviceGrant
 	// OldModes is [source.Request.OldModes] for all sources.
 	OldModes bool
+	// Leaks is what is done about secrets found in what steps make; nil refuses them.
+	Leaks *Leaks
 	// NoCache makes every step run. Sources are looked up as ever.
 	NoCache bool
 	// Solve serves build ops; nil refuses them. It must not be a method of something that outlives the build.

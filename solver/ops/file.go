@@ -26,6 +26,7 @@ type fileOp struct {
 	uses      []int
 	selectors []solver.Selector
 	leftovers leftovers
+	leaks     *Leaks
 }
 
 func (o *fileOp) named(name string) { o.name = name }
@@ -55,7 +56,7 @@ func (l *Loader) fileOp(op *pb.FileOp, inputs int) (solver.Op, int, error) {
 	if len(op.Actions) > maxActions {
 		return nil, 0, fmt.Errorf("%w: %d file actions, the limit is %d", ErrTooLarge, len(op.Actions), maxActions)
 	}
-	o := &fileOp{f: l.f, actions: op.Actions, inputs: inputs, uses: make([]int, len(op.Actions))}
+	o := &fileOp{f: l.f, leaks: l.o.Leaks, actions: op.Actions, inputs: inputs, uses: make([]int, len(op.Actions))}
 	byOutput := map[int64]int{}
 	for k, a := range o.actions {
 		if err := o.check(a); err != nil {

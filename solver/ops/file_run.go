@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/flight"
+	"github.com/slipwaybuild/slipway/solver/guard"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 )
@@ -54,16 +55,26 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 			return nil, r.keep(ctx, k, err, inputs)
 		}
 	}
+	m := guard.Join(witnessed(call)...)
 	results := make([]solver.Result, len(o.outputs))
 	for out, k := range o.outputs {
 		ref, err := r.pack(ctx, r.states[k], inputs)
+		if err == nil {
+			results[out] = NewResult(ref)
+			err = o.f.guardLayer(ctx, ref, m, guarded{leaks: o.leaks, step: o.name, progress: call.Progress()})
+		}
 		if err != nil {
-			for _, done := range results[:out] {
-				o.f.release(RefOf(done))
+			var made []*layers.Ref
+			for _, done := range results {
+				made = append(made, RefOf(done))
+			}
+			if errors.As(err, new(*LeakError)) {
+				o.f.discard(ctx, made...)
+			} else {
+				o.f.release(made...)
 			}
 			return nil, err
 		}
-		results[out] = NewResult(ref)
 	}
 	return results, nil
 }

@@ -9,21 +9,23 @@ import (
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/secrets"
 	"github.com/slipwaybuild/slipway/session/ssh"
-	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/executor"
 )
 
 // services asks the sessions there are at the moment of asking.
-type services struct{ sessions func() *session.Group }
-
-// servicesOf asks those of the builds that wait for the call.
-func servicesOf(call solver.Call) executor.Services { return services{sessions(call)} }
+type services struct {
+	sessions func() *session.Group
+	learned  func(id string, value []byte) // hears of secrets before the step gets them; may be nil
+}
 
 func (s services) Secret(ctx context.Context, id string) ([]byte, error) {
 	g := s.sessions()
 	dt, err := secrets.Get(ctx, g, id)
 	if errors.Is(err, secrets.ErrNotFound) || nobody(g, err) {
 		return nil, fmt.Errorf("%w: %w", executor.ErrNoSecret, err)
+	}
+	if err == nil && s.learned != nil {
+		s.learned(id, dt)
 	}
 	return dt, err
 }
