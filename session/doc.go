@@ -17,5 +17,10 @@
 // judged with patience, see [Health]. One that offers no health service is watched by HTTP/2 pings instead, because not to
 // offer one is no sign of illness.
 //
+// # Whose
+//
+// A session belongs to the client whose connection it came over, as far as the transport can tell (package peer), and serves the builds of that
+// client only, whoever else learns its id. Connections that break are none of this package's business: package resume keeps them.
+//
 // The wire is BuildKit's, so that its clients use our daemon and our client its daemon.
 package session

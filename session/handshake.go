@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/slipwaybuild/slipway/session/peer"
 )
 
 // The headers of the handshake, over HTTP as they stand and over gRPC metadata in lower case.
@@ -29,6 +31,7 @@ const (
 
 // handshake is what a client says of its session before the protocol changes.
 type handshake struct {
+	owner     peer.Identity // of the connection, not of what the client says
 	id        string
 	name      string
 	sharedKey string
@@ -36,6 +39,8 @@ type handshake struct {
 	// health is how long the client wants to be let stay silent; 0 leaves it to the daemon.
 	health time.Duration
 }
+
+func (h handshake) key() key { return key{h.owner, h.id} }
 
 // meta writes the handshake as headers.
 func (h handshake) meta() map[string][]string {

@@ -59,6 +59,6 @@ func (m *Manager) HandleHTTP(ctx context.Context, w http.ResponseWriter, r *http
 
 // dismiss undoes admit when there is no connection to run.
 func (m *Manager) dismiss(h handshake) {
-	m.release(h.id)
+	m.release(h.key())
 	m.active.Done()
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/opentracing/opentracing-go"
+
+	"github.com/slipwaybuild/slipway/session/peer"
 )
 
 // ManagerOptions configure a Manager. The zero value is usable.
@@ -31,14 +33,20 @@ type ManagerOptions struct {
 type Manager struct {
 	o ManagerOptions
 
-	mu       sync.Mutex           // guards what follows
-	live     map[string]*remote   // by id
-	reserved map[string]struct{}  // ids in the middle of their handshake
-	gone     map[string]time.Time // ids that ended, and when; bounded by maxGone
-	changed  chan struct{}        // closed and replaced when a session comes or goes
+	mu       sync.Mutex // guards what follows
+	live     map[key]*remote
+	reserved map[key]struct{}  // in the middle of their handshake
+	gone     map[key]time.Time // those that ended, and when; bounded by maxGone
+	changed  chan struct{}     // closed and replaced when a session comes or goes
 	closed   bool
 	closing  chan struct{}  // closed by Close
 	active   sync.WaitGroup // one for every HandleConn
+}
+
+// key names a session. Two clients may use the same id, by chance or by malice, and never meet.
+type key struct {
+	owner peer.Identity
+	id    string
 }
 
 // maxGone bounds how many ended sessions are remembered; forgetting one only makes a wait for it longer.
@@ -62,9 +70,9 @@ func NewManager(o ManagerOptions) *Manager {
 	}
 	return &Manager{
 		o:        o,
-		live:     map[string]*remote{},
-		reserved: map[string]struct{}{},
-		gone:     map[string]time.Time{},
+		live:     map[key]*remote{},
+		reserved: map[key]struct{}{},
+		gone:     map[key]time.Time{},
 		changed:  make(chan struct{}),
 		closing:  make(chan struct{}),
 	}
@@ -73,6 +81,8 @@ func NewManager(o ManagerOptions) *Manager {
 // HandleConn runs the session that a client serves on conn and returns when it is over: nil if the client left, otherwise the
 // context's cause, ErrClosed, or why the client counts as lost. meta are the handshake headers in any case; bad ones, and the id of
 // a session that is alive, are a [RequestError]. conn is owned by HandleConn and closed by it in every case.
+//
+// The session belongs to the client that ctx is of ([peer.FromContext]): only that client's builds can use it.
 func (m *Manager) HandleConn(ctx context.Context, conn net.Conn, meta map[string][]string) error {
 	h, err := m.admit(ctx, meta)
 	if err != nil {
@@ -89,10 +99,11 @@ func (m *Manager) admit(ctx context.Context, meta map[string][]string) (handshak
 	if err != nil {
 		return h, err
 	}
+	h.owner = peer.FromContext(ctx)
 	ctx, cancel := context.WithTimeout(ctx, takeover)
 	defer cancel()
 	for {
-		changed, err := m.reserve(h.id)
+		changed, err := m.reserve(h.key())
 		if changed == nil {
 			return h, err
 		}
@@ -104,21 +115,21 @@ func (m *Manager) admit(ctx context.Context, meta map[string][]string) (handshak
 	}
 }
 
-// reserve takes the id, or returns what to wait for if it is in use.
-func (m *Manager) reserve(id string) (<-chan struct{}, error) {
+// reserve takes the name, or returns what to wait for if it is in use.
+func (m *Manager) reserve(k key) (<-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return nil, ErrClosed
 	}
-	_, busy := m.reserved[id]
+	_, busy := m.reserved[k]
 	if !busy {
-		_, busy = m.live[id]
+		_, busy = m.live[k]
 	}
 	if busy {
 		return m.changed, nil
 	}
-	m.reserved[id] = struct{}{}
+	m.reserved[k] = struct{}{}
 	m.active.Add(1)
 	return nil, nil
 }
@@ -139,7 +150,7 @@ func (m *Manager) run(ctx context.Context, conn net.Conn, h handshake) error {
 
 	r := newRemote(h, conn)
 	if err := r.connect(ctx, m.o); err != nil {
-		m.release(h.id)
+		m.release(h.key())
 		if ctx.Err() != nil {
 			return fmt.Errorf("session %s: %w", h.id, context.Cause(ctx))
 		}
@@ -188,17 +199,17 @@ func (m *Manager) watch(ctx context.Context, r *remote, verdict <-chan error) er
 func (m *Manager) publish(r *remote) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.reserved, r.id)
-	delete(m.gone, r.id)
-	m.live[r.id] = r
+	delete(m.reserved, r.key())
+	delete(m.gone, r.key())
+	m.live[r.key()] = r
 	m.announce()
 }
 
 // release gives a reservation back without a session.
-func (m *Manager) release(id string) {
+func (m *Manager) release(k key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.reserved, id)
+	delete(m.reserved, k)
 	m.announce()
 }
 
@@ -207,11 +218,11 @@ func (m *Manager) remove(r *remote, cause error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.end(cause)
-	delete(m.live, r.id)
+	delete(m.live, r.key())
 	if len(m.gone) >= maxGone {
 		clear(m.gone)
 	}
-	m.gone[r.id] = time.Now()
+	m.gone[r.key()] = time.Now()
 	m.announce()
 }
 
@@ -221,25 +232,33 @@ func (m *Manager) announce() {
 	m.changed = make(chan struct{})
 }
 
-// Get returns the session with the id. One that has not arrived yet is waited for, as long as the options and ctx allow; then the
+// Get returns the session with the id of a client that nothing is known of; see [Group.Get] for others. One that has not arrived yet is waited for, as long as the options and ctx allow; then the
 // error wraps ErrNoSession, or ctx's cause. The id may carry a prefix that ends in a colon, which is ignored.
 func (m *Manager) Get(ctx context.Context, id string) (Caller, error) {
-	w := m.waiter([]string{id})
+	return m.get(ctx, []key{{peer.Unknown, bareID(id)}})
+}
+
+// get returns the first session there is.
+func (m *Manager) get(ctx context.Context, keys []key) (Caller, error) {
+	w := m.waiter(keys)
 	defer w.stop()
 	r, err := w.next(ctx)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("waiting for session %s: %w", bareID(id), err)
+		return nil, fmt.Errorf("waiting for session %s: %w", keys[0].id, err)
 	case r == nil:
 		return nil, fmt.Errorf("%w: %s", ErrNoSession, w.missing())
 	}
 	return r, nil
 }
 
-// Group returns the group of sessions with these ids, in order of preference; none needs to be there yet. Ids may carry a prefix
-// as in Get; empty and repeated ones are dropped.
-func (m *Manager) Group(ids ...string) *Group {
-	return newGroup(m, ids)
+// Group is GroupOf for a client that nothing is known of, such as the daemon itself.
+func (m *Manager) Group(ids ...string) *Group { return m.GroupOf(peer.Unknown, ids...) }
+
+// GroupOf returns the group of a client's sessions with these ids, in order of preference; none needs to be there yet. Ids may carry a prefix
+// as in Get; empty and repeated ones are dropped. A session of another client's is not found, whatever its id.
+func (m *Manager) GroupOf(owner peer.Identity, ids ...string) *Group {
+	return newGroup(m, owner, ids)
 }
 
 // Close ends all sessions, refuses new ones and waits until every HandleConn has returned.

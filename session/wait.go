@@ -7,22 +7,18 @@ import (
 	"time"
 )
 
-// waiter hands out the sessions of a list of ids, those that are here first, and each once. One that is away is waited for within
+// waiter hands out the sessions of a list, those that are here first, and each once. One that is away is waited for within
 // the manager's limits, counted from when waiting began.
 type waiter struct {
 	m     *Manager
-	ids   []string
+	keys  []key
 	tried map[*remote]bool
 	since time.Time
 	timer *time.Timer
 }
 
-func (m *Manager) waiter(ids []string) *waiter {
-	bare := make([]string, len(ids))
-	for i, id := range ids {
-		bare[i] = bareID(id)
-	}
-	return &waiter{m: m, ids: bare, tried: map[*remote]bool{}, since: time.Now()}
+func (m *Manager) waiter(keys []key) *waiter {
+	return &waiter{m: m, keys: keys, tried: map[*remote]bool{}, since: time.Now()}
 }
 
 // next returns a session that was not handed out yet, nil when none can be expected any more, or the context's cause.
@@ -57,8 +53,8 @@ func (w *waiter) look() (r *remote, wait time.Duration, changed <-chan struct{},
 		return nil, 0, nil, ErrClosed
 	}
 	now := time.Now()
-	for _, id := range w.ids {
-		if r := w.m.live[id]; r != nil {
+	for _, k := range w.keys {
+		if r := w.m.live[k]; r != nil {
 			if !w.tried[r] {
 				w.tried[r] = true
 				return r, 0, nil, nil
@@ -67,7 +63,7 @@ func (w *waiter) look() (r *remote, wait time.Duration, changed <-chan struct{},
 		}
 		limit := w.m.o.Wait
 		// A client that has just left will hardly be back, so its build is told soon. Long after, the same id is a new session's.
-		if left, ok := w.m.gone[id]; ok && w.since.Sub(left) < w.m.o.Wait {
+		if left, ok := w.m.gone[k]; ok && w.since.Sub(left) < w.m.o.Wait {
 			limit = w.m.o.Grace
 		}
 		wait = max(wait, w.since.Add(limit).Sub(now))
@@ -80,14 +76,14 @@ func (w *waiter) missing() string {
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
 	var parts []string
-	for _, id := range w.ids {
-		if w.m.live[id] != nil {
+	for _, k := range w.keys {
+		if w.m.live[k] != nil {
 			continue
 		}
-		if left, ok := w.m.gone[id]; ok && w.since.Sub(left) < w.m.o.Wait {
-			parts = append(parts, fmt.Sprintf("session %s is over", id))
+		if left, ok := w.m.gone[k]; ok && w.since.Sub(left) < w.m.o.Wait {
+			parts = append(parts, fmt.Sprintf("session %s is over", k.id))
 		} else {
-			parts = append(parts, fmt.Sprintf("session %s did not arrive within %s", id, w.m.o.Wait))
+			parts = append(parts, fmt.Sprintf("session %s did not arrive within %s", k.id, w.m.o.Wait))
 		}
 	}
 	return strings.Join(parts, "; ")

@@ -26,6 +26,9 @@ func Unbuffer(conn net.Conn, r *bufio.Reader) (net.Conn, error) {
 	return &Conn{Conn: conn, first: first}, nil
 }
 
+// NetConn is the connection itself.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.first) == 0 {
 		return c.Conn.Read(p)

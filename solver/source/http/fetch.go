@@ -249,7 +249,7 @@ func parseTime(s string) time.Time {
 // getUpload brings what a client uploads. It can be had once, so what came is remembered as long as someone holds it.
 func (p *pinned) getUpload(ctx context.Context, env source.Env) error {
 	g := env.Sessions()
-	if r := p.s.uploads.get(p.q.key(), g.IDs()); r != nil {
+	if r := p.s.uploads.get(p.q.key(), g.Keys()); r != nil {
 		ref, err := p.s.o.Store.Pin(ctx, r.Layer)
 		if err == nil {
 			p.ref, p.file = ref, r.file()
@@ -268,6 +268,6 @@ func (p *pinned) getUpload(ctx context.Context, env source.Env) error {
 	if err := p.store(ctx, env, body, -1, r); err != nil {
 		return err
 	}
-	p.s.uploads.put(p.q.key(), g.IDs(), r)
+	p.s.uploads.put(p.q.key(), g.Keys(), r)
 	return nil
 }

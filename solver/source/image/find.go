@@ -44,7 +44,7 @@ func (s *Source) find(ctx context.Context, env source.Env, q query) (_ *found, e
 	defer status(env.Progress, "resolve "+q.ref)()
 	key := flightKey{
 		ref: q.ref, mode: q.mode, checksum: q.checksum,
-		platform: platforms.FormatAll(q.platform), sessions: strings.Join(env.Sessions().IDs(), " "),
+		platform: platforms.FormatAll(q.platform), sessions: strings.Join(env.Sessions().Keys(), "\n"),
 	}
 	f, err := s.flights.Do(ctx, key, env.Sessions, func() flight.Work[*found] {
 		return flight.Work[*found]{Run: func(c *flight.Call) (*found, error) {

@@ -97,7 +97,10 @@ func (s *Source) Pin(ctx context.Context, env source.Env, r source.Request) (sou
 	}
 	key := q.key()
 	if q.session == "" {
-		key += "\x00" + strings.Join(env.Sessions().IDs(), "\x00")
+		key += "\x00" + strings.Join(env.Sessions().Keys(), "\x00")
+	} else {
+		// Two clients that name a session of the same id each mean their own.
+		key += fmt.Sprintf("\x00%q", env.Sessions().Owners())
 	}
 	v, err := s.syncs.Do(ctx, key, env, func() flight.Work[*synced] {
 		return flight.Work[*synced]{Run: func(c *flight.Call) (*synced, error) { return s.sync(c, q) }}
@@ -117,7 +120,7 @@ func (s *Source) sync(c *flight.Call, q *query) (*synced, error) {
 		defer cancel()
 	}
 	if q.session != "" {
-		caller, err := s.o.Sessions.Get(ctx, q.session)
+		caller, err := group(c).Get(ctx, q.session)
 		if err == nil {
 			v, err := s.syncFrom(ctx, c, caller, q)
 			if err == nil || !errors.Is(err, session.ErrNotSupported) && !over(caller) {
