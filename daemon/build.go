@@ -36,6 +36,8 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 		return nil, err
 	}
 	defer func() { e.recordOutcome(ctx, record, r.Ref, res, err) }()
+	ctx, done := e.running.start(ctx, r.Ref, r.Owner)
+	defer done()
 	began := time.Now()
 	e.log.Info("build begins", "ref", r.Ref, "frontend", r.Frontend)
 	defer func() {
@@ -70,7 +72,7 @@ func (e *Engine) Build(ctx context.Context, r Request) (res *Response, err error
 	if err != nil {
 		return nil, err
 	}
-	caches, err := e.newCacheExports(ctx, e.sessions.Group(r.Sessions...).Witnessed(values), r)
+	caches, err := e.newCacheExports(ctx, e.sessions.GroupOf(r.Owner, r.Sessions...).Witnessed(values), r)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +137,7 @@ type build struct {
 }
 
 func (e *Engine) newBuild(r Request, record *history.Build, told progress.Sink, values *guard.Values, granted grants) (_ *build, err error) {
-	group := e.sessions.Group(r.Sessions...).Witnessed(values)
+	group := e.sessions.GroupOf(r.Owner, r.Sessions...).Witnessed(values)
 	b := &build{
 		engine: e, ref: r.Ref, sessions: group, sink: told, record: record, values: values, policy: r.SourcePolicy, policySession: r.PolicySession != "",
 		id: strings.ToLower(rand.Text()), began: time.Now(), compat: r.Compat,

@@ -34,7 +34,7 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.NotFound)
 	case errors.Is(err, history.ErrBehind):
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
-	case errors.Is(err, sourcepolicy.ErrDenied), errors.As(err, &device):
+	case errors.Is(err, sourcepolicy.ErrDenied), errors.As(err, &device), errors.Is(err, ErrForeignBuild):
 		return grpcerrors.WrapCode(err, codes.PermissionDenied)
 	case errors.As(err, &definition), errors.As(err, &spec), errors.As(err, &feature):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)

@@ -23,6 +23,7 @@ import (
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/resume"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/cachestore"
 	"github.com/slipwaybuild/slipway/solver/executor"
@@ -94,6 +95,7 @@ type Engine struct {
 	caches    *caches
 	gateways  *gateways
 	producers *producers
+	running   running
 
 	good, failed atomic.Int64 // builds that ended
 
@@ -133,7 +135,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err := e.openStores(ctx, o, root); err != nil {
 		return nil, err
 	}
-	e.sessions = session.NewManager(session.ManagerOptions{Logger: o.Logger, Tracer: o.Tracer})
+	e.sessions = session.NewManager(session.ManagerOptions{
+		Logger: o.Logger, Tracer: o.Tracer, Health: session.Health{Patience: patience(o.Config.Slipway.ResumeGrace.Duration)},
+	})
 	e.opened("sessions", e.sessions.Close)
 	if err := e.openDevices(o.Config); err != nil {
 		return nil, err
@@ -164,6 +168,15 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	}
 	e.labelContainerd(o.Config.Worker.Containerd)
 	return e, e.openCollector(root, o.Config.Worker.OCI)
+}
+
+// patience is how long clients may be silent: never shorter than those that lost their connection may take to come back, and the time that it
+// takes to notice the loss.
+func patience(grace time.Duration) time.Duration {
+	if grace <= 0 {
+		grace = resume.UsualGrace
+	}
+	return max(grace+time.Minute, 90*time.Second)
 }
 
 // openCollector comes last: from here on what nobody uses may go.

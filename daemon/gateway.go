@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/frontend/gateway"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"github.com/slipwaybuild/slipway/solver/ops"
 )
 
@@ -20,6 +21,7 @@ import (
 type Gateway struct {
 	gwpb.UnimplementedLLBBridgeServer
 
+	owner  peer.Identity // who drives; does not change once the gateway can be found
 	bridge frontend.Bridge
 	client *gateway.Client
 	inputs map[string]*pb.Definition

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/slipwaybuild/slipway/session/peer"
 )
 
 // gatewayWait is how long a driver may be ahead of its build: clients send Solve and the first call to the bridge at the same time.
@@ -57,15 +59,21 @@ func (g *gateways) find(ctx context.Context, ref string) (*Gateway, error) {
 	}
 }
 
-// Gateway finds the build that a client drives, waiting for one that has not begun. It stays the build's.
-func (e *Engine) Gateway(ctx context.Context, ref string) (*Gateway, error) {
-	return e.gateways.find(ctx, ref)
+// Gateway finds the build that a client drives, waiting for one that has not begun. It stays the build's. Another client's build is not
+// found.
+func (e *Engine) Gateway(ctx context.Context, who peer.Identity, ref string) (*Gateway, error) {
+	g, err := e.gateways.find(ctx, ref)
+	if err == nil && g.owner != who {
+		return nil, fmt.Errorf("%w that its client drives: %q", ErrNoBuild, ref)
+	}
+	return g, err
 }
 
 // drive opens the build to its client until the build closes.
 func (b *build) drive(ctx context.Context, r Request) {
 	req := frontendRequest(r)
 	b.gateway = newGateway(ctx, b.scoped(b, nil, b.engine.producers.request("", req)), req)
+	b.gateway.owner = r.Owner
 	b.engine.gateways.add(b.ref, b.gateway)
 }
 

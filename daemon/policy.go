@@ -25,7 +25,7 @@ func (b *build) newGuard(r Request) (*sourcepolicy.Guard, error) {
 		o.Policies = []*spb.Policy{r.SourcePolicy}
 	}
 	if r.PolicySession != "" {
-		o.Verify = verifierOf(b.engine.sessions.Group(r.PolicySession))
+		o.Verify = verifierOf(b.engine.sessions.GroupOf(r.Owner, r.PolicySession))
 	}
 	g, err := sourcepolicy.New(o)
 	if err != nil {

@@ -9,12 +9,15 @@ import (
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/slipwaybuild/slipway/daemon/history"
 	"github.com/slipwaybuild/slipway/frontend/classic"
+	"github.com/slipwaybuild/slipway/session/peer"
 )
 
 // Request is one build, whatever door it came through.
 type Request struct {
 	// Ref is the client's name for the build, unique among those that run.
 	Ref string
+	// Owner is the client that asks. The build uses no sessions but that client's.
+	Owner peer.Identity
 	// Sessions are ids of the client's sessions, the first preferred. A session need not be there yet.
 	Sessions []string
 	// Frontend and FrontendAttrs, or Definition, say what to build, unless the build is Driven. A definition without ops is a

@@ -77,7 +77,7 @@ func run(ctx context.Context, f *flags) (err error) {
 	log.Info("slipwayd is ready", "version", version.String(), "address", c.GRPC.Address, "root", c.Root, "layers", engine.Realisation())
 	return server.Run(ctx, server.Options{
 		Engine: engine, Listeners: doors.listeners, Version: version.String(), Settings: settings.get,
-		IdleTimeout: c.Slipway.IdleTimeout.Duration, Logger: log, Tracer: engine.Tracer(), Spans: tracing.sinks,
+		IdleTimeout: c.Slipway.IdleTimeout.Duration, ResumeGrace: c.Slipway.ResumeGrace.Duration, Logger: log, Tracer: engine.Tracer(), Spans: tracing.sinks,
 	})
 }
 

@@ -140,6 +140,8 @@ type Features struct {
 type Slipway struct {
 	// IdleTimeout ends a daemon without connections and builds; 0 is never.
 	IdleTimeout Duration `toml:"idleTimeout"`
+	// ResumeGrace is how long a client may be without a connection and go on as if it had not been; 0 is two minutes.
+	ResumeGrace Duration `toml:"resumeGrace"`
 	// Layers chooses how layers are realised: "erofs", "unpacked", or "" for the best the host can do.
 	Layers string `toml:"layers"`
 	// EngineForClassic lets clients that ask for the classic builder, or for none by name, be built by the engine.

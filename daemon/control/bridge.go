@@ -6,6 +6,7 @@ import (
 	"github.com/moby/buildkit/client/buildid"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/slipwaybuild/slipway/daemon"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -43,5 +44,5 @@ func (b *Bridge) find(ctx context.Context) (*daemon.Gateway, error) {
 	if id == "" {
 		return nil, status.Error(codes.InvalidArgument, "the call's metadata names no build")
 	}
-	return b.engine.Gateway(ctx, id)
+	return b.engine.Gateway(ctx, peer.FromContext(ctx), id)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"google.golang.org/grpc/codes"
 )
 
@@ -20,6 +21,7 @@ func (s *Service) Solve(ctx context.Context, r *controlapi.SolveRequest) (*contr
 	if err != nil {
 		req.Refused = grpcerrors.WrapCode(err, codes.InvalidArgument)
 	}
+	req.Owner = peer.FromContext(ctx)
 	res, err := s.engine.Build(ctx, req)
 	if err != nil {
 		return nil, withCode(err)

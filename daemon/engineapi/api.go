@@ -11,12 +11,15 @@ import (
 
 	"github.com/slipwaybuild/slipway/daemon/listen"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/resume"
 )
 
 // Options goes with [New].
 type Options struct {
 	Engine   Engine
 	Sessions *session.Manager
+	// Resume takes the connections that may break; nil serves none.
+	Resume *resume.Server
 	// GRPC takes the connections that POST /grpc turns into HTTP/2.
 	GRPC *listen.Queue
 	// Settings is asked at every request; nil is the zero Settings.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/slipwaybuild/slipway/session/peer"
 )
 
 func (a *api) buildRoutes() []route {
@@ -46,7 +48,7 @@ func (a *api) build(w http.ResponseWriter, r *http.Request) error {
 	if body != nil {
 		defer body.Stop()
 	}
-	brought, url := a.bring(body, parseAccounts(r.Header.Get("X-Registry-Config")))
+	brought, url := a.bring(ctx, body, parseAccounts(r.Header.Get("X-Registry-Config")))
 	if brought != nil {
 		defer brought.close()
 	}
@@ -57,6 +59,7 @@ func (a *api) build(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	req.Owner = peer.FromContext(ctx)
 	if p.session != "" {
 		req.Sessions = append(req.Sessions, p.session)
 	}
@@ -112,13 +115,21 @@ func (a *api) takeUpload(w http.ResponseWriter, r *http.Request, id string) erro
 	return nil
 }
 
-// cancelBuild ends what runs under an id. One that nobody runs, or that has ended, is no error.
+// cancelBuild ends what a client runs under an id of its choice. One that nobody runs, or that has ended, is no error. With ref, which
+// docker's clients do not send, it ends the build that progress and history know under that name.
 func (a *api) cancelBuild(w http.ResponseWriter, r *http.Request) error {
+	if ref := r.URL.Query().Get("ref"); ref != "" {
+		if err := a.Engine.Cancel(peer.FromContext(r.Context()), ref); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
 	id := r.URL.Query().Get("id")
 	if id == "" {
 		return invalid("build ID not provided")
 	}
-	a.jobs.cancel(id)
+	a.jobs.cancel(r.Context(), id)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

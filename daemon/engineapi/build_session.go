@@ -16,12 +16,12 @@ type requestSession struct {
 	close func()
 }
 
-// openSession offers services to builds until it is closed.
-func (a *api) openSession(services ...session.Attachable) *requestSession {
+// openSession offers services to builds of the client that ctx is of, until it is closed.
+func (a *api) openSession(ctx context.Context, services ...session.Attachable) *requestSession {
 	s := session.New(session.Options{Name: "request", Logger: a.Logger})
 	s.Allow(services...)
 	// Its life is that of the request's handler, which closes it; a build that winds down may still need it.
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := s.Run(ctx, func(_ context.Context, _ string, meta map[string][]string) (net.Conn, error) {
@@ -42,7 +42,7 @@ func (a *api) openSession(services ...session.Attachable) *requestSession {
 
 // bring makes what came with a request available to its build: the body, if there is one, under the URL it returns, and accounts.
 // It returns no session if there is nothing. The session must be closed.
-func (a *api) bring(body *requestBody, acc accounts) (s *requestSession, url string) {
+func (a *api) bring(ctx context.Context, body *requestBody, acc accounts) (s *requestSession, url string) {
 	var services []session.Attachable
 	closeUpload := func() {}
 	if body != nil {
@@ -57,7 +57,7 @@ func (a *api) bring(body *requestBody, acc accounts) (s *requestSession, url str
 	if len(services) == 0 {
 		return nil, ""
 	}
-	s = a.openSession(services...)
+	s = a.openSession(ctx, services...)
 	closeSession := s.close
 	s.close = func() {
 		if body != nil {

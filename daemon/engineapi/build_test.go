@@ -23,6 +23,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/frontend/classic"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"github.com/slipwaybuild/slipway/session/upload"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -360,6 +361,31 @@ func TestCancelEndsBothRequestsOfABuild(t *testing.T) {
 	}
 	if code, answer, _ := post(t, s.URL+"/build/cancel", nil); code != 400 || !strings.Contains(answer, "build ID not provided") {
 		t.Errorf("no id: %d %q", code, answer)
+	}
+}
+
+// With ref it is the build's own name that counts, and whether it is the client's.
+func TestCancelByName(t *testing.T) {
+	engine := &fakeEngine{}
+	s, _ := newTestAPI(t, func(o *Options) { o.Engine = engine })
+	code, answer, _ := post(t, s.URL+"/build/cancel?ref=some-ref", nil)
+	if code != 403 || !strings.Contains(answer, daemon.ErrForeignBuild.Error()) || !slices.Equal(engine.cancelled, []string{" some-ref"}) {
+		t.Errorf("%d %s; the engine was asked for %q", code, answer, engine.cancelled)
+	}
+}
+
+// Names that clients choose for their builds are their own.
+func TestBuildIDsBelongToTheirClients(t *testing.T) {
+	var j jobs
+	ann, end := j.start(peer.NewContext(t.Context(), "unix:1"), "x")
+	defer end()
+	j.cancel(peer.NewContext(t.Context(), "unix:2"), "x")
+	if ann.Err() != nil {
+		t.Error("cancelled by a stranger")
+	}
+	j.cancel(peer.NewContext(t.Context(), "unix:1"), "x")
+	if ann.Err() == nil {
+		t.Error("not cancelled by its owner")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/daemon/events"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -23,6 +24,8 @@ type Engine interface {
 type Builder interface {
 	// Build runs one build to its end; see [daemon.Engine.Build].
 	Build(context.Context, daemon.Request) (*daemon.Response, error)
+	// Cancel ends a build for who asks; see [daemon.Engine.Cancel].
+	Cancel(who peer.Identity, ref string) error
 	// Progress follows a build's story from its beginning; the caller closes the reader.
 	Progress(ctx context.Context, ref string) (*progress.Reader, error)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/daemon"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/resume"
 	"github.com/slipwaybuild/slipway/solver/ops"
 	"github.com/slipwaybuild/slipway/solver/source/registry"
 	"google.golang.org/grpc/codes"
@@ -67,6 +68,7 @@ func statusOf(err error) int {
 // statusOfKind knows the engine's errors; 0 for others.
 func statusOfKind(err error) int {
 	var handshake *session.RequestError
+	var path *resume.RequestError
 	var definition *ops.DefinitionError
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -76,8 +78,12 @@ func statusOfKind(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, daemon.ErrNoBuild):
 		return http.StatusNotFound
+	case errors.Is(err, daemon.ErrForeignBuild):
+		return http.StatusForbidden
 	case errors.Is(err, registry.ErrUnauthorized):
 		return http.StatusUnauthorized
+	case errors.As(err, &path):
+		return path.Status
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, context.DeadlineExceeded):

@@ -9,6 +9,7 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/events"
 	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/daemon/listen"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"github.com/slipwaybuild/slipway/solver/executor"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
@@ -28,6 +29,8 @@ type fakeEngine struct {
 	usage    []layers.Usage
 	hub      events.Hub
 	limits   executor.Limits
+
+	cancelled []string
 }
 
 func (e *fakeEngine) Build(ctx context.Context, r daemon.Request) (*daemon.Response, error) {
@@ -35,6 +38,11 @@ func (e *fakeEngine) Build(ctx context.Context, r daemon.Request) (*daemon.Respo
 		return nil, errors.New("this test builds nothing")
 	}
 	return e.build(ctx, r)
+}
+
+func (e *fakeEngine) Cancel(who peer.Identity, ref string) error {
+	e.cancelled = append(e.cancelled, string(who)+" "+ref)
+	return daemon.ErrForeignBuild
 }
 
 func (e *fakeEngine) Progress(ctx context.Context, ref string) (*progress.Reader, error) {

@@ -1,6 +1,7 @@
 package engineapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/daemon/imageservice"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/peer"
 	sourceregistry "github.com/slipwaybuild/slipway/solver/source/registry"
 )
 
@@ -50,12 +52,13 @@ func parseAccount(header string) (c registry.AuthConfig, err error) {
 }
 
 // lend offers an account for one registry while a request runs, and only to what that request does. The session must be closed.
-func (a *api) lend(c registry.AuthConfig, host string) (imageservice.Sessions, func()) {
+func (a *api) lend(ctx context.Context, c registry.AuthConfig, host string) (imageservice.Sessions, func()) {
 	if c == (registry.AuthConfig{}) {
 		return nil, func() {}
 	}
-	s := a.openSession(&accountService{accounts: accounts{hostOf(host): c}})
-	return func() *session.Group { return a.Sessions.Group(s.id) }, s.close
+	s := a.openSession(ctx, &accountService{accounts: accounts{hostOf(host): c}})
+	owner := peer.FromContext(ctx)
+	return func() *session.Group { return a.Sessions.GroupOf(owner, s.id) }, s.close
 }
 
 // asClient gives what a request's account may see of the registry of a name.
@@ -64,7 +67,7 @@ func (a *api) asClient(r *http.Request, named reference.Named) (imageservice.Ses
 	if err != nil {
 		return nil, nil, err
 	}
-	sessions, done := a.lend(c, reference.Domain(named))
+	sessions, done := a.lend(r.Context(), c, reference.Domain(named))
 	return sessions, done, nil
 }
 
@@ -175,7 +178,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	if host == "" || host == hubHost {
 		host = "docker.io"
 	}
-	sessions, done := a.lend(normalise(c), host)
+	sessions, done := a.lend(r.Context(), normalise(c), host)
 	defer done()
 	if err := a.Images.Login(r.Context(), host, sessions); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/slipwaybuild/slipway/session/resume"
 )
 
 // connectionRoutes are those that turn the request's connection into another one.
@@ -14,12 +16,21 @@ func (a *api) connectionRoutes() []route {
 	return []route{
 		{http.MethodPost, "/session", a.session},
 		{http.MethodPost, "/grpc", a.grpc},
+		{http.MethodPost, resume.Path, a.resume},
 	}
 }
 
 // session turns the request into a session: the daemon becomes the HTTP/2 client. It returns when the session ends.
 func (a *api) session(w http.ResponseWriter, r *http.Request) error {
 	return a.Sessions.HandleHTTP(r.Context(), w, r)
+}
+
+// resume turns the request into a path of a connection that outlives it. What such a connection speaks is found out as on a new one.
+func (a *api) resume(w http.ResponseWriter, r *http.Request) error {
+	if a.Resume == nil {
+		return notFound("page not found")
+	}
+	return a.Resume.HandleHTTP(w, r)
 }
 
 // handshakeTime is how long a client may take to accept the answer that changes the protocol.
@@ -62,5 +73,8 @@ type readAhead struct {
 	net.Conn
 	r *bufio.Reader
 }
+
+// NetConn is the connection itself.
+func (c *readAhead) NetConn() net.Conn { return c.Conn }
 
 func (c *readAhead) Read(p []byte) (int, error) { return c.r.Read(p) }

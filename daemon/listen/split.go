@@ -49,6 +49,12 @@ func (s *Split) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// Take handles a connection as if it had just been accepted: one that stands on others. It returns at once; ctx bounds how long the connection
+// may take to say what it speaks. Serve need not run.
+func (s *Split) Take(ctx context.Context, conn net.Conn) {
+	go s.pass(ctx, conn)
+}
+
 func (s *Split) pass(ctx context.Context, conn net.Conn) {
 	// A daemon that stops must not wait for a peer that says nothing.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
@@ -89,5 +95,8 @@ type peekedConn struct {
 	net.Conn
 	r *bufio.Reader
 }
+
+// NetConn is the connection itself.
+func (c *peekedConn) NetConn() net.Conn { return c.Conn }
 
 func (c *peekedConn) Read(p []byte) (int, error) { return c.r.Read(p) }

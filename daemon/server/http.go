@@ -1,9 +1,13 @@
 package server
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
+
+	"github.com/slipwaybuild/slipway/session/peer"
 )
 
 // limits are those on what comes over HTTP before it has a meaning, so that clients that send slowly, too much or nothing hold
@@ -22,7 +26,11 @@ func usualLimits() limits {
 
 func newHTTP(h http.Handler, l limits, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler: h,
+		// Who asks is known once, by the connection.
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return peer.NewContext(ctx, peer.Of(c))
+		},
 		ReadHeaderTimeout: l.header,
 		MaxHeaderBytes:    l.headerBytes,
 		IdleTimeout:       l.idle,

@@ -58,6 +58,9 @@ type countedConn struct {
 	once    sync.Once
 }
 
+// NetConn is the connection itself.
+func (c *countedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *countedConn) Close() error {
 	c.once.Do(func() { c.counter.n.Add(-1) })
 	return c.Conn.Close()

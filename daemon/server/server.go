@@ -19,6 +19,8 @@ import (
 	"github.com/slipwaybuild/slipway/daemon/listen"
 	"github.com/slipwaybuild/slipway/daemon/traces"
 	"github.com/slipwaybuild/slipway/session/interceptors"
+	"github.com/slipwaybuild/slipway/session/peer"
+	"github.com/slipwaybuild/slipway/session/resume"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -38,6 +40,8 @@ type Options struct {
 	Settings func() engineapi.Settings
 	// IdleTimeout ends Run when nobody was connected and nothing was built for so long; 0 is never.
 	IdleTimeout time.Duration
+	// ResumeGrace is how long a client may be without a connection and go on as if it had not been; 0 is two minutes.
+	ResumeGrace time.Duration
 	Logger      *slog.Logger
 	Tracer      opentracing.Tracer
 	// Spans are where spans that clients hand over go.
@@ -51,8 +55,11 @@ func Run(ctx context.Context, o Options) error {
 	split := listen.NewSplit(o.Logger)
 	sessions := o.Engine.Sessions()
 	rpc := newGRPC(o)
+	lasting := resume.NewServer(resume.ServerOptions{
+		Accept: func(c net.Conn) { split.Take(ctx, c) }, Grace: o.ResumeGrace, Logger: o.Logger,
+	})
 	httpServer := newHTTP(engineapi.New(engineapi.Options{
-		Engine: o.Engine, Images: o.Engine.Images(), Sessions: sessions, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
+		Engine: o.Engine, Images: o.Engine.Images(), Sessions: sessions, Resume: lasting, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
 	}), usualLimits(), o.Logger)
 	conns := &counter{}
 	eg, egCtx := errgroup.WithContext(ctx)
@@ -66,7 +73,7 @@ func Run(ctx context.Context, o Options) error {
 		if leave {
 			o.Logger.Info("nothing to do, leaving", "idle", o.IdleTimeout)
 		}
-		return stop(o.Listeners, split, rpc, httpServer, sessions.Close)
+		return stop(o.Listeners, split, rpc, httpServer, sessions.Close, lasting.Close)
 	})
 	return eg.Wait()
 }
@@ -74,6 +81,7 @@ func Run(ctx context.Context, o Options) error {
 func newGRPC(o Options) *grpc.Server {
 	opts := interceptors.Server(interceptors.Options{Logger: o.Logger, Tracer: o.Tracer})
 	opts = append(opts,
+		grpc.Creds(peer.Credentials()),
 		// Innermost, so that the codes and details of whatever failed reach the log as they reach the client.
 		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor),
 		grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor),
@@ -91,7 +99,7 @@ func newGRPC(o Options) *grpc.Server {
 }
 
 // stop ends accepting first, then what was accepted. Sessions end before requests: builds that wait for a client see it gone.
-func stop(listeners []net.Listener, split *listen.Split, rpc *grpc.Server, httpServer *http.Server, closeSessions func() error) error {
+func stop(listeners []net.Listener, split *listen.Split, rpc *grpc.Server, httpServer *http.Server, closeSessions, closeLasting func() error) error {
 	var errs []error
 	for _, l := range listeners {
 		errs = append(errs, ignoreClosed(l.Close()))
@@ -103,6 +111,8 @@ func stop(listeners []net.Listener, split *listen.Split, rpc *grpc.Server, httpS
 	if err := httpServer.Shutdown(ctx); err != nil {
 		errs = append(errs, httpServer.Close())
 	}
+	// Last, so that clients hear what was still to be said.
+	errs = append(errs, closeLasting())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("stop serving: %w", err)
 	}

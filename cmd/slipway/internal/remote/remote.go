@@ -3,6 +3,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/address"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/ondemand"
+	"github.com/slipwaybuild/slipway/session/resume"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -25,6 +27,10 @@ type Daemon struct {
 
 	socket string
 	conn   *grpc.ClientConn
+
+	mu    sync.Mutex
+	first net.Conn // open already, for whoever dials first; nil if there is none
+	plain bool     // the daemon keeps no connection that breaks
 }
 
 // Connect reaches the daemon at addr. With start set, one is started in the background if none answers, said on notice.
@@ -34,28 +40,18 @@ func Connect(ctx context.Context, addr string, start bool, notice io.Writer) (*D
 		return nil, err
 	}
 	d := &Daemon{socket: socket}
-	var first net.Conn
 	if start {
-		first, err = ondemand.Connect(ctx, socket, notice)
+		d.first, err = ondemand.Connect(ctx, socket, notice)
 	} else {
-		first, err = d.Dial(ctx)
+		d.first, err = d.open(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
-	var once sync.Mutex
 	d.conn, err = grpc.NewClient("passthrough:///slipwayd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			once.Lock()
-			defer once.Unlock()
-			if c := first; c != nil {
-				first = nil
-				return c, nil
-			}
-			return d.Dial(ctx)
-		}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return d.Dial(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20),
 		grpc.WithUnaryInterceptor(grpcerrors.UnaryClientInterceptor),
@@ -68,8 +64,33 @@ func Connect(ctx context.Context, addr string, start bool, notice io.Writer) (*D
 	return d, nil
 }
 
-// Dial opens one more connection to the daemon.
+// Dial opens one more connection to the daemon. It lasts when what is below it breaks for a while, if the daemon can do its part.
 func (d *Daemon) Dial(ctx context.Context) (net.Conn, error) {
+	d.mu.Lock()
+	first, plain := d.first, d.plain
+	d.first = nil
+	d.mu.Unlock()
+	switch {
+	case plain && first != nil:
+		return first, nil
+	case plain:
+		return d.open(ctx)
+	}
+	conn, err := resume.Dial(ctx, first, d.open)
+	if errors.Is(err, resume.ErrUnsupported) {
+		d.mu.Lock()
+		d.plain = true
+		d.mu.Unlock()
+		return d.open(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// open makes a connection.
+func (d *Daemon) open(ctx context.Context) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", d.socket)
 	if err != nil {
@@ -78,5 +99,14 @@ func (d *Daemon) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Close ends the connection.
-func (d *Daemon) Close() error { return d.conn.Close() }
+// Close ends the connection; those that Dial returned are their owners'.
+func (d *Daemon) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var firstErr error
+	if d.first != nil {
+		firstErr = d.first.Close()
+		d.first = nil
+	}
+	return errors.Join(firstErr, d.conn.Close())
+}
