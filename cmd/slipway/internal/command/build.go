@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/display"
@@ -111,6 +112,9 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 	return finish(o, p.Solve.Ref, answer, s)
 }
 
+// lastWords is how long the story of a build that was cancelled may go on.
+const lastWords = 5 * time.Second
+
 // solve runs the session, the build and its display side by side. The build's error is the one that counts.
 func solve(ctx context.Context, d *remote.Daemon, p *request.Prepared, progress string, out *os.File) (map[string]string, error) {
 	sessionCtx, endSession := context.WithCancel(context.WithoutCancel(ctx))
@@ -134,9 +138,13 @@ func solve(ctx context.Context, d *remote.Daemon, p *request.Prepared, progress 
 	})
 	res, err := d.Control.Solve(ctx, p.Solve)
 	endSession()
-	if status.Code(err) == codes.InvalidArgument {
+	switch {
+	case status.Code(err) == codes.InvalidArgument:
 		// Refused before it began: there is no story to follow.
 		endStatus()
+	case ctx.Err() != nil:
+		// The daemon tells how the build ends, if it can be reached.
+		defer time.AfterFunc(lastWords, endStatus).Stop()
 	}
 	if waitErr := eg.Wait(); err == nil && waitErr != nil {
 		err = waitErr
