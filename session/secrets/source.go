@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 )
 
 // Source says where on the client a secret comes from.
@@ -82,6 +83,7 @@ func NewStore(sources []Source) (Store, error) {
 				s.File = s.ID
 			}
 		}
+		entry := &stored{Source: s}
 		if s.File != "" {
 			fi, err := os.Stat(s.File)
 			if err != nil {
@@ -90,13 +92,26 @@ func NewStore(sources []Source) (Store, error) {
 			if fi.Size() > MaxSize {
 				return nil, fmt.Errorf("secret %s too big. max size %dKiB", s.ID, MaxSize>>10)
 			}
+			entry.once = fi.Mode()&(os.ModeNamedPipe|os.ModeSocket|os.ModeCharDevice) != 0
 		}
-		st[s.ID] = s
+		st[s.ID] = entry
 	}
 	return st, nil
 }
 
-type sourceStore map[string]Source
+// sourceStore has the sources by id.
+type sourceStore map[string]*stored
+
+// stored is a source that was looked at.
+type stored struct {
+	Source
+	// once says that it can be read only once, as what a shell makes of <(command). What it gave is kept for the next who asks.
+	once bool
+
+	mu    sync.Mutex
+	value []byte // of a source that was read; guarded by mu
+	read  bool   // guarded by mu
+}
 
 // Secret implements Store. A variable that is not set is an empty secret, as it is for docker.
 func (st sourceStore) Secret(_ context.Context, id string) ([]byte, error) {
@@ -106,8 +121,23 @@ func (st sourceStore) Secret(_ context.Context, id string) ([]byte, error) {
 		return nil, ErrNotFound
 	case s.Env != "":
 		return []byte(os.Getenv(s.Env)), nil
+	case !s.once:
+		return readFile(s.File)
 	}
-	f, err := os.Open(s.File)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read {
+		return s.value, nil
+	}
+	value, err := readFile(s.File)
+	if err == nil {
+		s.value, s.read = value, true
+	}
+	return value, err
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
