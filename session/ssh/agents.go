@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -97,32 +98,45 @@ func (f *forward) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", f.socket)
 }
 
-// check tells whether the agent answers.
-func (f *forward) check(ctx context.Context) error {
+// checkKeys tells whether the agent answers and has any key. Of a raw forward it tells whether somebody listens.
+func (f *forward) checkKeys(ctx context.Context) error {
+	n, err := f.check(ctx)
+	if err == nil && n == 0 && !f.raw {
+		return fmt.Errorf("%s: the agent has no keys: add one (ssh-add), or unlock it (ssh-add -X)", f.socket)
+	}
+	return err
+}
+
+// check tells whether the agent answers, and how many keys it says that it has.
+func (f *forward) check(ctx context.Context) (keys uint32, err error) {
 	if f.keys != nil {
-		return nil
+		list, err := f.keys.List()
+		return uint32(len(list)), err
 	}
 	conn, err := f.dial(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = conn.Close() }() // the answer is all that counts
 	if f.raw {
-		return nil // what it speaks is not known
+		return 0, nil // what it speaks is not known
 	}
 	if err := conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
-		return err
+		return 0, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	if _, err := conn.Write([]byte{0, 0, 0, 1, agentRequestIdentities}); err != nil {
-		return fmt.Errorf("%s: no answer from the agent: %w", f.socket, err)
+		return 0, fmt.Errorf("%s: no answer from the agent: %w", f.socket, err)
 	}
 	answer, err := readMessage(conn, make([]byte, 4+maxAgentMessage))
 	if err != nil {
-		return fmt.Errorf("%s: no answer from the agent: %w", f.socket, err)
+		return 0, fmt.Errorf("%s: no answer from the agent: %w", f.socket, err)
 	}
 	if answer[4] != agentIdentitiesAnswer {
-		return fmt.Errorf("%s: the agent does not list its keys (message %d)", f.socket, answer[4])
+		return 0, fmt.Errorf("%s: the agent does not list its keys (message %d)", f.socket, answer[4])
 	}
-	return nil
+	if len(answer) < 9 {
+		return 0, fmt.Errorf("%s: the agent's list of keys is cut off", f.socket)
+	}
+	return binary.BigEndian.Uint32(answer[5:]), nil
 }

@@ -26,8 +26,8 @@ var codec = streamconn.Codec[pb.BytesMessage]{
 	Unwrap: func(m *pb.BytesMessage) []byte { return m.GetData() },
 }
 
-// New returns the service that forwards these agents. Key files are read, and agents asked whether they answer, so that what is wrong with
-// them is said before anything is built. ctx is not kept.
+// New returns the service that forwards these agents. Key files are read, and agents asked for their keys, so that what is wrong with
+// them, and that they have none, is said before anything is built. ctx is not kept.
 func New(ctx context.Context, configs []Config) (session.Attachable, error) {
 	s := &service{forwards: make(map[string]*forward, len(configs))}
 	for _, c := range configs {
@@ -39,7 +39,7 @@ func New(ctx context.Context, configs []Config) (session.Attachable, error) {
 		}
 		f, err := open(c)
 		if err == nil {
-			err = f.check(ctx)
+			err = f.checkKeys(ctx)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ssh forward %q: %w", c.ID, err)
@@ -72,7 +72,7 @@ func (s *service) CheckAgent(ctx context.Context, req *pb.CheckAgentRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	if err := f.check(ctx); err != nil {
+	if _, err := f.check(ctx); err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "ssh agent %s: %v", req.GetID(), err)
 	}
 	return &pb.CheckAgentResponse{}, nil

@@ -116,6 +116,14 @@ func socket(t *testing.T, f func(net.Conn)) string {
 func TestWhatCannotBeForwarded(t *testing.T) {
 	key, locked := keyFile(t, ""), keyFile(t, "geheim")
 	agentSock := socket(t, func(c net.Conn) { _ = agent.ServeAgent(agent.NewKeyring(), c) })
+	answering := func(b []byte) func(net.Conn) {
+		return func(c net.Conn) {
+			_, _ = io.ReadFull(c, make([]byte, 5))
+			_, _ = c.Write(b)
+		}
+	}
+	cutOff := socket(t, answering([]byte{0, 0, 0, 2, 12, 0}))
+	other := socket(t, answering([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")))
 	deaf := socket(t, func(net.Conn) {})
 	noKey := filepath.Join(t.TempDir(), "text")
 	if err := os.WriteFile(noKey, []byte("no key"), 0o600); err != nil {
@@ -134,6 +142,9 @@ func TestWhatCannotBeForwarded(t *testing.T) {
 		"missing":         {[]ssh.Config{{Paths: []string{"/nosuchfile"}}}, "no such file"},
 		"no key":          {[]ssh.Config{{Paths: []string{noKey}}}, "failed to parse " + noKey},
 		"with passphrase": {[]ssh.Config{{Paths: []string{locked}}}, "has a passphrase; add it to an agent (ssh-add " + locked + ")"},
+		"empty agent":     {[]ssh.Config{{Paths: []string{agentSock}}}, agentSock + ": the agent has no keys: add one (ssh-add), or unlock it (ssh-add -X)"},
+		"cut off":         {[]ssh.Config{{Paths: []string{cutOff}}}, cutOff + ": the agent's list of keys is cut off"},
+		"no agent at all": {[]ssh.Config{{Paths: []string{other}}}, other + ": no answer from the agent"},
 		"deaf agent":      {[]ssh.Config{{Paths: []string{deaf}}}, deaf + ": no answer from the agent"},
 	} {
 		if _, err := ssh.New(t.Context(), tc.configs); err == nil || !strings.Contains(err.Error(), tc.want) {
