@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/exporter/attrs"
 	"github.com/slipwaybuild/slipway/solver/cachestore"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
@@ -29,6 +31,8 @@ const (
 	attrSecond = "second"
 	// attrRewrite says that outputs set later times back to SOURCE_DATE_EPOCH, so that it does not matter which they are.
 	attrRewrite = "rewrite-timestamp"
+	// attrImage says that an output is an image, whose config tells when it was made unless there is a SOURCE_DATE_EPOCH.
+	attrImage = "image"
 )
 
 // maxDifferences is how many names are listed of one layer.
@@ -93,15 +97,24 @@ func (b *build) compareEarlier(ctx context.Context, r Request) (*Response, error
 	if x.Steps == nil || y.Steps == nil {
 		return nil, fmt.Errorf("%w: only builds with the option %s can be compared", ErrInvalidRequest, attrKeepSteps)
 	}
+	latest, err := x.latest()
+	if err != nil {
+		return nil, err
+	}
 	c := resultComparison{build: b, first: first, second: second, seen: map[[2]layers.ID]bool{}}
-	if rewrite, err := strconv.ParseBool(r.FrontendAttrs[attrRewrite]); err == nil && rewrite && x.Epoch != nil {
-		c.latest = time.Unix(*x.Epoch, 0)
+	if latest != nil && isTrue(r.FrontendAttrs[attrRewrite]) {
+		c.latest = *latest
 	}
 	found := Differing{First: first, Second: second}
 	if found.Steps, err = c.steps(ctx, x.Steps, y.Steps); err != nil {
 		return nil, err
 	}
 	found.Configs = differentConfigs(x, y)
+	if latest == nil && isTrue(r.FrontendAttrs[attrImage]) {
+		part := DifferingPart{Name: "config of the image"}
+		part.add(DifferingPaths{Path: "created", What: []string{"is the time of the build, since there is no SOURCE_DATE_EPOCH"}})
+		found.Configs = append(found.Configs, part)
+	}
 	encoded, err := json.Marshal(found)
 	if err != nil {
 		return nil, err
@@ -113,6 +126,19 @@ func (b *build) compareEarlier(ctx context.Context, r Request) (*Response, error
 	return &Response{Exporter: map[string]string{
 		"result.txt": found.text(), "result.json": string(encoded), "result.statuscode": strconv.Itoa(code),
 	}}, nil
+}
+
+func isTrue(v string) bool {
+	on, err := strconv.ParseBool(v)
+	return err == nil && on
+}
+
+// latest is the SOURCE_DATE_EPOCH of a result; nil if it has none.
+func (k kept) latest() (*time.Time, error) {
+	if len(k.Platforms) == 0 {
+		return nil, nil
+	}
+	return exporter.Input{Metadata: k.Metadata, SourceDateEpoch: k.Epoch}.Epoch(attrs.Epoch{}, k.Platforms[0].ID)
 }
 
 // resultComparison compares what the steps of two builds made. A layer that is part of many results counts where it was made.

@@ -38,6 +38,8 @@ type buildOptions struct {
 	quiet        bool
 	iidFile      string
 	metadataFile string
+
+	checkReproducible bool
 }
 
 func newBuild(g *global, s Streams) *cobra.Command {
@@ -75,6 +77,9 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 	}
 	if err := removeStale(o.iidFile); err != nil {
 		return err
+	}
+	if o.checkReproducible {
+		return checkReproducible(ctx, g, e, o, s)
 	}
 	if e != nil {
 		return buildByDocker(ctx, e, o, s)

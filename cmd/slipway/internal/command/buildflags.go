@@ -42,6 +42,8 @@ func registerBuild(fs *pflag.FlagSet, o *buildOptions) {
 	fs.StringVar(&o.CPUSetMems, "cpuset-mems", "", "memory nodes that RUN steps may use")
 	fs.StringArrayVar(&o.CacheFrom, "cache-from", nil, "cache of another machine to use")
 	fs.StringArrayVar(&o.CacheTo, "cache-to", nil, "where to write the cache for other machines")
+	fs.StringVar(&o.SourceDateEpoch, "source-date-epoch", "", "time that nothing in the outcome is later than: seconds since 1970, or git for the last commit's (default $SOURCE_DATE_EPOCH)")
+	fs.BoolVar(&o.checkReproducible, "check-reproducible", false, "build twice without cache, and say which steps and paths differ")
 	fs.BoolVar(&o.Check, "check", false, "check the Dockerfile and build nothing")
 	fs.StringVar(&o.Call, "call", "", "ask instead of building: check, outline or targets")
 	fs.StringVar(&o.progress, "progress", progressDefault(), "how progress is shown: auto, tty, plain, quiet or rawjson")

@@ -1,6 +1,7 @@
 package request
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -10,11 +11,8 @@ import (
 	"github.com/docker/go-units"
 )
 
-// epochArg is the build argument that clamps times; the environment sets it too, see reproducible-builds.org.
-const epochArg = "SOURCE_DATE_EPOCH"
-
 // frontendAttrs are the options of the Dockerfile frontend, but for those of the context.
-func frontendAttrs(o Options) (map[string]string, error) {
+func frontendAttrs(ctx context.Context, o Options) (map[string]string, error) {
 	attrs := map[string]string{}
 	for _, a := range o.BuildArgs {
 		k, v, ok := strings.Cut(a, "=")
@@ -26,10 +24,8 @@ func frontendAttrs(o Options) (map[string]string, error) {
 		}
 		attrs["build-arg:"+k] = v
 	}
-	if v, ok := os.LookupEnv(epochArg); ok && v != "" {
-		if _, given := attrs["build-arg:"+epochArg]; !given {
-			attrs["build-arg:"+epochArg] = v
-		}
+	if err := setEpoch(ctx, attrs, o); err != nil {
+		return nil, err
 	}
 	for _, l := range o.Labels {
 		k, v, _ := strings.Cut(l, "=")

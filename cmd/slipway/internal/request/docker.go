@@ -44,7 +44,7 @@ func PrepareDocker(ctx context.Context, o Options, stdin io.Reader, stdout io.Wr
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := frontendAttrs(o)
+	attrs, err := frontendAttrs(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package request
 import (
 	"context"
 	"io"
+	"slices"
+	"strconv"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/slipwaybuild/slipway/session"
@@ -37,12 +39,21 @@ func PrepareEarlier(ctx context.Context, id string, o Options, stdout io.Writer)
 // KeepSteps has the daemon keep what each step made, for [Compare].
 func (p *Prepared) KeepSteps() { p.Solve.FrontendAttrs[attrKeepSteps] = "" }
 
-// Compare is the question in what the results of two builds differ that kept their steps. rewritten says that their outputs set later
-// times back to SOURCE_DATE_EPOCH.
-func Compare(first, second string, rewritten bool) *controlapi.SolveRequest {
-	attrs := map[string]string{"first": first, "second": second}
-	if rewritten {
-		attrs["rewrite-timestamp"] = "true"
+// Compare is the question in what the results of two builds differ that kept their steps, where the second wrote the outputs.
+func Compare(first, second *Prepared) *controlapi.SolveRequest {
+	attrs := map[string]string{
+		"first": first.Solve.Ref, "second": second.Solve.Ref,
+		"rewrite-timestamp": strconv.FormatBool(second.rewritesTimes()), "image": strconv.FormatBool(second.makesImage()),
 	}
 	return &controlapi.SolveRequest{Ref: session.NewID(), Frontend: frontendCompare, FrontendAttrs: attrs, Internal: true}
 }
+
+// rewritesTimes tells whether an output sets later times back.
+func (p *Prepared) rewritesTimes() bool {
+	return slices.ContainsFunc(p.Outputs, func(out Output) bool {
+		on, err := strconv.ParseBool(out.Attrs["rewrite-timestamp"])
+		return err == nil && on
+	})
+}
+
+func (p *Prepared) makesImage() bool { return slices.ContainsFunc(p.Outputs, Output.isImage) }

@@ -25,6 +25,10 @@ type Options struct {
 	// Attests are what shall be said of the result, "type=provenance,…" or "type=sbom,…".
 	Attests []string
 
+	// SourceDateEpoch is the time that nothing in the outcome may be later than: seconds since 1970, "git" for the time of the context's
+	// last commit, or empty for what the environment and build arguments say.
+	SourceDateEpoch string
+
 	Target       string
 	Network      string
 	ShmSize      string

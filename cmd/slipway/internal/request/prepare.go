@@ -39,10 +39,11 @@ func Prepare(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) 
 	if err != nil {
 		return nil, err
 	}
-	attrs, err := frontendAttrs(o)
+	attrs, err := frontendAttrs(ctx, o)
 	if err != nil {
 		return nil, err
 	}
+	rewriteTimes(outputs, attrs)
 	src, err := findContext(o, stdin)
 	if err != nil {
 		return nil, err

@@ -117,7 +117,7 @@ func TestOutputFileThatIsNotWholeLeavesWhatWasThere(t *testing.T) {
 func TestFrontendAttrs(t *testing.T) {
 	t.Setenv("FROM_ENV", "e")
 	t.Setenv(epochArg, "12")
-	got, err := frontendAttrs(Options{
+	got, err := frontendAttrs(t.Context(), Options{
 		BuildArgs: []string{"A=1", "FROM_ENV", "NOT_SET_ANYWHERE", "EMPTY="}, Labels: []string{"l=v", "bare"},
 		Target: "t", Platforms: []string{"linux/amd64", "linux/arm64"}, NoCacheFilter: []string{"a", "b"}, Pull: true,
 		Network: "none", AddHosts: []string{"h:1.2.3.4", "six=[2001:db8::1]", "v6:2001:db8::2"}, ShmSize: "64m", MemorySwap: "-1",
@@ -137,7 +137,7 @@ func TestFrontendAttrs(t *testing.T) {
 	for _, bad := range []Options{
 		{Network: "bridge"}, {AddHosts: []string{"nohost"}}, {ShmSize: "much"}, {Call: "dance"},
 	} {
-		if _, err := frontendAttrs(bad); err == nil {
+		if _, err := frontendAttrs(t.Context(), bad); err == nil {
 			t.Errorf("%+v: no error", bad)
 		}
 	}
