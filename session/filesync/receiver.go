@@ -255,7 +255,7 @@ func (r *receiver) endOfFile(in *incoming) error {
 	return nil
 }
 
-// advance asks for further files as far as the window allows. mu is held.
+// advance asks for further files as far as the window allows, and wakes who sends the requests. mu is held.
 func (r *receiver) advance() {
 	for ; r.ask < len(r.queue); r.ask++ {
 		in := r.queue[r.ask]
@@ -272,6 +272,7 @@ func (r *receiver) advance() {
 		in.waiting = true
 		r.asked[in.id] = in
 		r.unasked = append(r.unasked, in.id)
+		r.cond.Broadcast()
 	}
 }
 
