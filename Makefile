@@ -28,8 +28,8 @@ lint: ## the linter alone
 fuzz: ## run every fuzz target for a short while
 	hack/fuzz.sh
 
-bench: ## run the benchmarks
-	go test -run '^$$' -bench . -benchtime 10x ./...
+bench: ## measure slipwayd beside buildkitd, as docs/performance.md has it
+	go run ./hack/bench
 
 clean: ## remove what was built
 	rm -rf bin .demo
