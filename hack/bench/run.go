@@ -75,19 +75,35 @@ func (r *run) close() error {
 	return errors.Join(errs...)
 }
 
+// with names the sides of a workload that begins and ends their daemons itself.
+func (r *run) with(names ...string) {
+	for _, name := range names {
+		if r.bench.sides.MatchString(name) {
+			r.sides = append(r.sides, &side{run: r, name: name})
+		}
+	}
+}
+
 // start starts the daemons of the given sides.
 func (r *run) start(names ...string) error {
-	for _, name := range names {
-		if !r.bench.sides.MatchString(name) {
-			continue
-		}
-		s := &side{run: r, name: name}
+	r.with(names...)
+	for _, s := range r.sides {
 		if err := s.begin(); err != nil {
 			return err
 		}
-		r.sides = append(r.sides, s)
 	}
 	return nil
+}
+
+// settle waits until files that were just made are no longer young: whoever decides by change times whether a file is the same must not
+// trust those of the last moments, and people rarely build twice in them.
+func (r *run) settle() error {
+	select {
+	case <-time.After(3 * time.Second):
+		return nil
+	case <-r.ctx.Done():
+		return r.ctx.Err()
+	}
 }
 
 func (s *side) begin() (err error) {

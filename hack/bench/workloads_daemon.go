@@ -35,7 +35,7 @@ func monorepo(r *run) error {
 				return err
 			}
 		}
-		return nil
+		return r.settle()
 	}, func(s *side, _ int) error {
 		return s.measure("", func() (spent, error) {
 			each := make([]spent, services)
@@ -63,9 +63,7 @@ func start(r *run) error {
 	if err != nil {
 		return err
 	}
-	if err := r.start(withSlipway, withBuildctl, buildkit); err != nil {
-		return err
-	}
+	r.with(withSlipway, withBuildctl, buildkit)
 	return r.repeat(nil, func(s *side, _ int) error {
 		if err := s.end(); err != nil {
 			return err

@@ -18,7 +18,10 @@ func treeContext(r *run) error {
 		if tree, err = r.dockerfile(copyAll); err != nil {
 			return err
 		}
-		return makeTree(tree, r.scaled(20_000), uint64(rep)+10)
+		if err := makeTree(tree, r.scaled(20_000), uint64(rep)+10); err != nil {
+			return err
+		}
+		return r.settle()
 	}, func(s *side, rep int) error {
 		q := request{context: tree}
 		if err := s.measureBuild("first", q); err != nil {
@@ -75,6 +78,9 @@ func output(r *run) error {
 	if err := r.start(withSlipway, withBuildctl, buildkit); err != nil {
 		return err
 	}
+	if err := r.settle(); err != nil {
+		return err
+	}
 	for _, s := range r.sides {
 		if _, err := s.build(request{context: dir}); err != nil {
 			return err
@@ -114,6 +120,9 @@ func copyFrom(r *run) error {
 		}
 	}
 	if err := r.start(withSlipway, withBuildctl, buildkit); err != nil {
+		return err
+	}
+	if err := r.settle(); err != nil {
 		return err
 	}
 	for _, s := range r.sides {

@@ -29,6 +29,9 @@ func image(r *run) error {
 			if err := alter(big, (rep*len(r.sides)+s.index())*3+i); err != nil {
 				return err
 			}
+			if err := r.settle(); err != nil {
+				return err
+			}
 			q := request{context: dir}
 			if _, err := s.build(q); err != nil {
 				return err
@@ -66,9 +69,7 @@ func pull(r *run) error {
 	if err != nil {
 		return err
 	}
-	if err := r.start(withSlipway, withBuildctl, buildkit); err != nil {
-		return err
-	}
+	r.with(withSlipway, withBuildctl, buildkit)
 	return r.repeat(nil, func(s *side, rep int) error {
 		if err := s.renew(); err != nil {
 			return err

@@ -24,6 +24,9 @@ func unchanged(r *run) error {
 	if err := r.start(withSlipway, withBuildctl, buildkit); err != nil {
 		return err
 	}
+	if err := r.settle(); err != nil {
+		return err
+	}
 	q := request{context: dir, output: "type=image,name=bench.local/unchanged"}
 	for _, s := range r.sides {
 		for range 2 {
