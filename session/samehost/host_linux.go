@@ -1,0 +1,287 @@
+package samehost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/slipwaybuild/slipway/session"
+	"golang.org/x/sys/unix"
+)
+
+// Host is the daemon's half. Its methods are safe for concurrent use.
+type Host struct {
+	log *slog.Logger
+	own identity
+
+	mu      sync.Mutex // guards what follows
+	awaited map[nonce]chan arrival
+}
+
+// arrival is a descriptor that a client passed. Whoever gets it closes conn and file.
+type arrival struct {
+	conn  net.Conn
+	file  *os.File // nil for kindHave
+	from  identity
+	kind  kind
+	flags byte
+}
+
+func (a *arrival) close() error {
+	err := a.conn.Close()
+	if a.file != nil {
+		err = errors.Join(err, a.file.Close())
+	}
+	return err
+}
+
+// NewHost returns the daemon's half. A nil logger is silence.
+func NewHost(log *slog.Logger) (*Host, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	own, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("same host: %w", err)
+	}
+	return &Host{log: log, own: own, awaited: map[nonce]chan arrival{}}, nil
+}
+
+// ServeHTTP takes a descriptor: it is the handler of POST [Path]. Requests that bring none are answered with an error.
+func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") != Protocol {
+		http.Error(w, "no upgrade to "+Protocol+" in request", http.StatusBadRequest)
+		return
+	}
+	hijacker, ok := w.(http.Hijacker)
+	if !ok {
+		http.Error(w, "connection cannot be upgraded", http.StatusBadRequest)
+		return
+	}
+	conn, buf, err := hijacker.Hijack()
+	if err != nil {
+		http.Error(w, "connection cannot be upgraded", http.StatusBadRequest)
+		return
+	}
+	u := unixConn(conn)
+	if u == nil || buf.Reader.Buffered() > 0 {
+		_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(handshakeTime))
+	a, waiting, err := h.receive(u)
+	if err != nil {
+		h.log.Debug("descriptor not taken", "error", err)
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	a.conn = conn
+	// The one who waits has room for it and leaves only after taking its nonce back.
+	waiting <- a
+}
+
+// unixConn finds the unix connection inside wrappers; nil if there is none.
+func unixConn(c net.Conn) *net.UnixConn {
+	for {
+		switch x := c.(type) {
+		case *net.UnixConn:
+			return x
+		case interface{ Underlying() net.Conn }:
+			c = x.Underlying()
+		default:
+			return nil
+		}
+	}
+}
+
+// receive reads the message, and answers it.
+func (h *Host) receive(u *net.UnixConn) (a arrival, waiting chan<- arrival, err error) {
+	defer func() {
+		if err != nil && a.file != nil {
+			err = errors.Join(err, a.file.Close())
+		}
+	}()
+	// Who it is counts as of when it connected. It is looked up before anything of it is believed.
+	if a.from, err = peerOf(u); err != nil {
+		return a, nil, err
+	}
+	if _, err := io.WriteString(u, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+Protocol+"\r\n\r\n"); err != nil {
+		return a, nil, err
+	}
+	var msg [messageSize]byte
+	if a.file, err = receiveFile(u, msg[:]); err != nil {
+		return a, nil, err
+	}
+	a.kind, a.flags = kind(msg[nonceSize]), msg[nonceSize+1]
+	if err := a.check(); err != nil {
+		return a, nil, err
+	}
+	c := h.take(nonce(msg[:nonceSize]))
+	if c == nil {
+		_, _ = u.Write([]byte{answerRefused})
+		return a, nil, errors.New("nobody waits for it")
+	}
+	if _, err := u.Write([]byte{answerTaken}); err != nil {
+		return a, nil, err
+	}
+	return a, c, nil
+}
+
+// receiveFile reads a message that comes with at most one descriptor. All others that came are closed.
+func receiveFile(u *net.UnixConn, msg []byte) (*os.File, error) {
+	oob := make([]byte, unix.CmsgSpace(4)) // of more than one the kernel keeps what does not fit
+	n, oobn, flags, _, err := u.ReadMsgUnix(msg, oob)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filesIn(oob[:oobn])
+	switch {
+	case err != nil:
+	case flags&unix.MSG_CTRUNC != 0 || len(files) > 1:
+		err = errors.New("more descriptors than one")
+	case n < len(msg):
+		_, err = io.ReadFull(u, msg[n:])
+	}
+	if err != nil {
+		for _, f := range files {
+			_ = f.Close()
+		}
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, nil
+	}
+	return files[0], nil
+}
+
+func filesIn(oob []byte) ([]*os.File, error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	for i := range msgs {
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue // something else, such as credentials
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return files, nil
+}
+
+// check makes sure that the descriptor is what the message says.
+func (a *arrival) check() error {
+	if a.kind == kindHave {
+		if a.file != nil {
+			return errors.New("a descriptor of nothing")
+		}
+		return nil
+	}
+	if a.file == nil {
+		return errors.New("no descriptor came")
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(a.file.Fd()), &st); err != nil {
+		return err
+	}
+	flags, err := unix.FcntlInt(a.file.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	switch {
+	case flags&unix.O_PATH != 0:
+		return errors.New("the descriptor is only a place")
+	case (a.kind == kindDir || a.kind == kindTree) && dir:
+	case a.kind == kindStream && st.Mode&unix.S_IFMT == unix.S_IFREG && flags&unix.O_ACCMODE != unix.O_RDONLY:
+	default:
+		return fmt.Errorf("a descriptor of mode %o is not of kind %q", st.Mode, byte(a.kind))
+	}
+	return nil
+}
+
+// take finds who waits for a nonce. Each is good once.
+func (h *Host) take(n nonce) chan<- arrival {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.awaited[n]
+	delete(h.awaited, n)
+	return c
+}
+
+// ask has the client pass a descriptor. answered is closed when the client's call has returned, which err then says the end of.
+func (h *Host) ask(ctx context.Context, c session.Caller, a ask) (_ *arrival, answered <-chan error, err error) {
+	if !c.Supports(fullMethod) {
+		return nil, nil, ErrUnavailable
+	}
+	n := newNonce()
+	a.Nonce = n[:]
+	waiting := make(chan arrival, 1)
+	h.mu.Lock()
+	h.awaited[n] = waiting
+	h.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- call(ctx, c.Conn(), a) }()
+	select {
+	case got := <-waiting:
+		return &got, done, nil
+	case err = <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if h.take(n) == nil {
+		// It was taken: the arrival is there, or will be in a moment.
+		got := <-waiting
+		if err == nil {
+			done <- nil
+			return &got, done, nil
+		}
+		return nil, nil, errors.Join(unavailable(err), got.close())
+	}
+	if err == nil {
+		err = errors.New("the client passed nothing")
+	}
+	return nil, nil, unavailable(err)
+}
+
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// askTime bounds how long a client may take to pass a directory.
+const askTime = 10 * time.Second
+
+// OpenDir asks the client of a session for a directory that it offers, to be read with its identity. The caller closes it. The error
+// is [ErrUnavailable] if the session has to serve.
+func (h *Host) OpenDir(ctx context.Context, c session.Caller, name string) (*Dir, error) {
+	if h == nil {
+		return nil, ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	a, answered, err := h.ask(ctx, c, ask{Dir: &name})
+	if err != nil {
+		return nil, fmt.Errorf("directory %q: %w", name, err)
+	}
+	<-answered // an error after the descriptor was passed changes nothing
+	_ = a.conn.Close()
+	if a.kind != kindDir {
+		return nil, errors.Join(fmt.Errorf("directory %q: %w: the client passed something else", name, ErrUnavailable), a.close())
+	}
+	d, err := newDir(h.own, a)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("directory %q: %w", name, unavailable(err)), a.file.Close())
+	}
+	return d, nil
+}
