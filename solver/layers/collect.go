@@ -14,7 +14,9 @@ func (s *Store) forget(l *layer) {
 	l.gone = true
 	delete(s.layers, l.ID)
 	delete(s.unsynced, l)
-	s.journal.put(bucketLayers, string(l.ID), nil, true)
+	if l.Kind != Lent {
+		s.journal.put(bucketLayers, string(l.ID), nil, true)
+	}
 	for _, c := range l.chains {
 		s.dropChain(c)
 	}
@@ -29,7 +31,7 @@ func (s *Store) forget(l *layer) {
 	}
 	for _, dir := range slices.Clone(l.aliases) {
 		dir.packed = nil
-		if !dir.HasDir && !dir.Empty {
+		if !dir.HasDir && !dir.Empty && dir.Kind != Lent {
 			s.forget(dir)
 			continue
 		}
@@ -74,8 +76,12 @@ func (s *Store) dropBlob(l *layer) {
 }
 
 // settle does what had to wait until nobody uses the bytes of l: a directory that was packed gives way to its blob, unless
-// blobs have to be unpacked again to be mounted. It is called under mu whenever a hold on l ends.
+// blobs have to be unpacked again to be mounted. A lent layer goes. It is called under mu whenever a hold on l ends.
 func (s *Store) settle(l *layer) {
+	if l.Kind == Lent && l.free() {
+		s.forget(l)
+		return
+	}
 	if l.gone || l.pins > 0 || s.closed || !s.erofs {
 		return
 	}

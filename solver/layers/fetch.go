@@ -22,7 +22,7 @@ type OffsetFetcher interface {
 	FetchAt(ctx context.Context, blob RemoteBlob, offset int64) (io.ReadCloser, error)
 }
 
-// Fetch brings the bytes of every remote layer of r, each once however many ask, in parallel, verified. p may be nil. A
+// Fetch brings the bytes of every remote or lent layer of r, each once however many ask, in parallel, verified. p may be nil. A
 // download belongs to all who wait for it: it goes on with another's Fetcher when one fails or leaves, and is cancelled when the
 // last leaves.
 func (s *Store) Fetch(ctx context.Context, r *Ref, f Fetcher, p progress.Writer) error {
@@ -36,6 +36,9 @@ func (s *Store) Fetch(ctx context.Context, r *Ref, f Fetcher, p progress.Writer)
 		return fmt.Errorf("fetch layers: %w", err)
 	}
 	defer func() { _ = hold.Release() }() // released once, here
+	if err := s.bringLent(ctx, hold); err != nil {
+		return fmt.Errorf("fetch layers: %w", err)
+	}
 	remote := s.remoteOf(hold)
 	if len(remote) == 0 {
 		return nil

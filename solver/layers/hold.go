@@ -19,17 +19,21 @@ func (s *Store) Hold(ctx context.Context, owner string, r *Ref) error {
 		return fmt.Errorf("hold layers for %s: %w", owner, err)
 	}
 	defer func() { _ = hold.Release() }() // released once, here
+	if err := s.bringLent(ctx, hold); err != nil {
+		return fmt.Errorf("hold layers for %s: %w", owner, err)
+	}
 	if err := s.syncLayers(ctx, hold.layers); err != nil {
 		return fmt.Errorf("hold layers for %s: %w", owner, err)
 	}
 	s.mu.Lock()
 	old := s.holds[owner]
-	for _, l := range hold.layers {
+	held := kept(hold.layers)
+	for _, l := range held {
 		l.holds++
 	}
-	s.holds[owner] = hold.layers
+	s.holds[owner] = held
 	s.letGo(old)
-	s.journal.put(bucketHolds, owner, mustJSON(idsOf(hold.layers)), true)
+	s.journal.put(bucketHolds, owner, mustJSON(idsOf(held)), true)
 	s.mu.Unlock()
 	if err := s.journal.flush(ctx); err != nil {
 		return fmt.Errorf("hold layers for %s: %w", owner, err)

@@ -80,11 +80,14 @@ func (r *Ref) Release() error {
 	}
 	r.released = true
 	delete(s.refs, r)
+	closers := r.closers
 	for _, l := range r.layers {
 		l.pins--
 		s.settle(l)
+		if end := l.ended(); end != nil {
+			closers = append(closers, end)
+		}
 	}
-	closers := r.closers
 	r.closers, r.trees, r.merged = nil, nil, nil
 	s.mu.Unlock()
 	var errs []error

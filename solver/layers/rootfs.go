@@ -27,7 +27,7 @@ type Rootfs struct {
 	over    bool // guarded by s.mu
 }
 
-// Compose mounts r, writable into up, or read-only if up is nil. The mount holds the layers itself. r must be local
+// Compose mounts r, writable into up, or read-only if up is nil. The mount holds the layers itself. r must be local, and what is lent fetched
 // ([ErrNotLocal]) and have at most some 500 layers ([StackTooDeepError]). up can be mounted once at a time: [ErrInUse].
 func (s *Store) Compose(ctx context.Context, r *Ref, up *Upper) (*Rootfs, error) {
 	done, err := s.begin()
@@ -53,7 +53,7 @@ func (s *Store) newRootfs(r *Ref, up *Upper) (*Rootfs, error) {
 		return nil, err
 	}
 	for _, l := range r.layers {
-		if !l.local() {
+		if !l.local() || l.Kind == Lent && l.source() == nil {
 			return nil, fmt.Errorf("layer %s: %w", l.ID, ErrNotLocal)
 		}
 	}

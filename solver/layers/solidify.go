@@ -12,7 +12,7 @@ import (
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 )
 
-// Solidify packs every directory layer of r that was not packed yet, each once however many ask, and returns the diffIDs of
+// Solidify packs every directory or lent layer of r that was not packed yet, each once however many ask, and returns the diffIDs of
 // the stack. Remote layers are not fetched. A packed layer keeps its id; its directory goes when nobody uses it any more.
 func (s *Store) Solidify(ctx context.Context, r *Ref) ([]digest.Digest, error) {
 	done, err := s.begin()
@@ -27,27 +27,37 @@ func (s *Store) Solidify(ctx context.Context, r *Ref) ([]digest.Digest, error) {
 	defer func() { _ = hold.Release() }() // released once, here
 	ids := make([]digest.Digest, len(hold.layers))
 	for i, l := range hold.layers {
-		for ids[i] = s.diffID(l); ids[i] == ""; ids[i] = s.diffID(l) {
-			err := once(ctx, s.packs, l.ID, nil, func(c *flight.Call) error { return s.solidify(c.Context(), l.ID) })
-			if err != nil {
-				return nil, fmt.Errorf("pack layer %s: %w", l.ID, err)
-			}
+		if ids[i], err = s.packed(ctx, l); err != nil {
+			return nil, err
 		}
 	}
 	return ids, nil
 }
 
-// diffID is the digest of a layer whose bytes can be had under it; "" for a directory that must be packed.
+// packed returns the diffID of a layer that is held, packing it if need be.
+func (s *Store) packed(ctx context.Context, l *layer) (digest.Digest, error) {
+	for {
+		if id := s.diffID(l); id != "" {
+			return id, nil
+		}
+		err := once(ctx, s.packs, l.ID, nil, func(c *flight.Call) error { return s.solidify(c.Context(), l.ID) })
+		if err != nil {
+			return "", fmt.Errorf("pack layer %s: %w", l.ID, err)
+		}
+	}
+}
+
+// diffID is the digest of a layer whose bytes can be had under it; "" for a directory or lent tree that must be packed.
 func (s *Store) diffID(l *layer) digest.Digest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.Kind == Directory && l.source() == nil {
+	if (l.Kind == Directory || l.Kind == Lent) && l.source() == nil {
 		return ""
 	}
 	return l.DiffID
 }
 
-// solidify packs one directory layer. It runs once for all who wait, so it takes a hold of its own.
+// solidify packs one directory or lent layer. It runs once for all who wait, so it takes a hold of its own.
 func (s *Store) solidify(ctx context.Context, id ID) error {
 	r, err := s.pin([]ID{id})
 	if err != nil {
@@ -87,12 +97,18 @@ func (s *Store) solidify(ctx context.Context, id ID) error {
 		s.save(l, true)
 	}
 	dir.setPacked(l)
+	if dir.Kind == Lent {
+		dir.Empty, dir.Odd = l.Empty, l.Odd
+	}
 	s.save(dir, true)
 	return nil
 }
 
 // packError says of a directory that vanished that it is not found.
 func (s *Store) packError(l *layer, err error) error {
+	if l.Kind == Lent {
+		return err
+	}
 	if _, serr := os.Lstat(s.at.dir(l.ID)); errors.Is(serr, os.ErrNotExist) && !s.isEmpty(l) {
 		s.loseBytes(l)
 		return errors.Join(ErrNotFound, err)

@@ -134,7 +134,7 @@ func (s *Store) DB() *bolt.DB { return s.db }
 
 // save notes that the record of l changed. Urgent changes are on their way to the disk at once. It is called under mu.
 func (s *Store) save(l *layer, urgent bool) {
-	if !l.gone {
+	if !l.gone && l.Kind != Lent {
 		s.journal.put(bucketLayers, string(l.ID), mustJSON(l.record), urgent)
 	}
 }

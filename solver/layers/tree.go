@@ -81,7 +81,7 @@ func (s *Store) LayerTree(ctx context.Context, r *Ref, i int) (fstree.Tree, erro
 		s.mu.Unlock()
 		return t, nil
 	}
-	src, dir, local, root := l.source(), l.HasDir, l.local(), l.Root
+	src, dir, local, root, lent := l.source(), l.HasDir, l.local(), l.Root, l.lent
 	s.mu.Unlock()
 
 	var t fstree.Tree
@@ -89,6 +89,8 @@ func (s *Store) LayerTree(ctx context.Context, r *Ref, i int) (fstree.Tree, erro
 	switch {
 	case !local:
 		return nil, fmt.Errorf("read layer %s: %w", l.ID, ErrNotLocal)
+	case lent != nil:
+		t = lent
 	case dir:
 		t = s.dirTree(s.at.dir(l.ID))
 		if root != nil {

@@ -10,7 +10,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ID names a layer: the diffID of a blob or remote layer, "dir:<random>" of a sealed directory. It is host-independent only in
+// ID names a layer: the diffID of a blob or remote layer, "dir:<random>" of a sealed directory, "lent:<random>" of a tree of somebody else's. It is host-independent only in
 // the first case.
 type ID string
 
@@ -28,6 +28,7 @@ const (
 	Blob      Kind = "blob"      // one file: EROFS metadata around the exact tar
 	Directory Kind = "directory" // the sealed upper directory of a step
 	Remote    Kind = "remote"    // known by diffID and descriptor, bytes still at a registry
+	Lent      Kind = "lent"      // a tree of somebody else's, for as long as it is held
 )
 
 // Use tells what a layer or volume is for; values are BuildKit's usage record types.
@@ -47,7 +48,7 @@ const (
 type Info struct {
 	ID   ID
 	Kind Kind
-	// DiffID is the digest of the uncompressed tar; empty for a directory that was not packed.
+	// DiffID is the digest of the uncompressed tar; empty for a directory or a lent tree that was not packed.
 	DiffID digest.Digest
 	// Size is what it takes on disk in bytes; 0 for a remote layer.
 	Size int64

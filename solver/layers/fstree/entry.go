@@ -29,6 +29,8 @@ var (
 	ErrIsDir = errors.New("is a directory")
 	// ErrNotEmpty is returned when a directory that is not empty was to be removed without what is inside.
 	ErrNotEmpty = errors.New("directory not empty")
+	// ErrChanged is returned when the content of a file is not any more what the tree says it is.
+	ErrChanged = errors.New("file has changed")
 	// ErrNotRegular is returned when the content of something other than a regular file is asked for.
 	ErrNotRegular = errors.New("not a regular file")
 )

@@ -21,7 +21,7 @@ func Run(t *testing.T, open Open) {
 	}
 	for name, cases := range map[string]map[string]func(*Bench){
 		"Mounts": mountCases, "Refs": refCases, "Uppers": upperCases, "Odd": oddCases, "Volumes": volumeCases,
-		"Space": spaceCases, "Restart": restartCases, "Fetch": fetchCases,
+		"Space": spaceCases, "Restart": restartCases, "Fetch": fetchCases, "Lent": lentCases,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
