@@ -24,6 +24,7 @@ import (
 	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/resume"
+	"github.com/slipwaybuild/slipway/session/samehost"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/cachestore"
 	"github.com/slipwaybuild/slipway/solver/executor"
@@ -79,6 +80,7 @@ type Engine struct {
 	cache     *cachestore.Store
 	solver    *solver.Solver
 	sessions  *session.Manager
+	sameHost  *samehost.Host
 	factory   *ops.Factory
 	executor  *executor.Runc
 	network   *network.Network
@@ -139,6 +141,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		Logger: o.Logger, Tracer: o.Tracer, Health: session.Health{Patience: patience(o.Config.Slipway.ResumeGrace.Duration)},
 	})
 	e.opened("sessions", e.sessions.Close)
+	if e.sameHost, err = samehost.NewHost(o.Logger); err != nil {
+		return nil, err
+	}
 	if err := e.openDevices(o.Config); err != nil {
 		return nil, err
 	}
@@ -277,6 +282,9 @@ func withTimeout(close func(context.Context) error) func() error {
 
 // Sessions holds the daemon's ends of all sessions.
 func (e *Engine) Sessions() *session.Manager { return e.sessions }
+
+// SameHost reaches the files of clients on this host.
+func (e *Engine) SameHost() *samehost.Host { return e.sameHost }
 
 // Tracer makes spans; nil if there is none.
 func (e *Engine) Tracer() opentracing.Tracer { return e.tracer }

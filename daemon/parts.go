@@ -40,7 +40,7 @@ func (e *Engine) openSources(root string) (err error) {
 	images := image.New(image.Options{Images: e.images, Layers: e.layers, Registry: e.registry, Logger: e.log})
 	e.opened("image source", images.Close)
 	layouts := oci.New(oci.Options{Images: e.images, Layers: e.layers, Logger: e.log})
-	locals, err := local.New(local.Options{Store: e.layers, Sessions: e.sessions, Root: filepath.Join(dir, "local"), Logger: e.log})
+	locals, err := local.New(local.Options{Store: e.layers, Sessions: e.sessions, Host: e.sameHost, Root: filepath.Join(dir, "local"), Logger: e.log})
 	if err != nil {
 		return err
 	}

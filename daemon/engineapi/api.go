@@ -20,6 +20,8 @@ type Options struct {
 	Sessions *session.Manager
 	// Resume takes the connections that may break; nil serves none.
 	Resume *resume.Server
+	// SameHost takes the descriptors that clients on this host pass; nil takes none.
+	SameHost http.Handler
 	// GRPC takes the connections that POST /grpc turns into HTTP/2.
 	GRPC *listen.Queue
 	// Settings is asked at every request; nil is the zero Settings.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/slipwaybuild/slipway/session/resume"
+	"github.com/slipwaybuild/slipway/session/samehost"
 )
 
 // connectionRoutes are those that turn the request's connection into another one.
@@ -17,6 +18,7 @@ func (a *api) connectionRoutes() []route {
 		{http.MethodPost, "/session", a.session},
 		{http.MethodPost, "/grpc", a.grpc},
 		{http.MethodPost, resume.Path, a.resume},
+		{http.MethodPost, samehost.Path, a.sameHost},
 	}
 }
 
@@ -31,6 +33,18 @@ func (a *api) resume(w http.ResponseWriter, r *http.Request) error {
 		return notFound("page not found")
 	}
 	return a.Resume.HandleHTTP(w, r)
+}
+
+// sameHost takes a descriptor.
+func (a *api) sameHost(w http.ResponseWriter, r *http.Request) error {
+	if a.SameHost == nil {
+		return notFound("page not found")
+	}
+	if r.Header.Get("Upgrade") != samehost.Protocol {
+		return invalid("no upgrade to %s in request", samehost.Protocol)
+	}
+	a.SameHost.ServeHTTP(w, r)
+	return nil
 }
 
 // handshakeTime is how long a client may take to accept the answer that changes the protocol.

@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 		Accept: func(c net.Conn) { split.Take(ctx, c) }, Grace: o.ResumeGrace, Logger: o.Logger,
 	})
 	httpServer := newHTTP(engineapi.New(engineapi.Options{
-		Engine: o.Engine, Images: o.Engine.Images(), Sessions: sessions, Resume: lasting, GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
+		Engine: o.Engine, Images: o.Engine.Images(), Sessions: sessions, Resume: lasting, SameHost: o.Engine.SameHost(), GRPC: split.HTTP2, Settings: o.Settings, Version: o.Version, Logger: o.Logger,
 	}), usualLimits(), o.Logger)
 	conns := &counter{}
 	eg, egCtx := errgroup.WithContext(ctx)

@@ -11,7 +11,7 @@ import (
 
 // Limits bounds what a peer may send. Zero fields take the defaults.
 type Limits struct {
-	// Entries is how many there may be; default 4 million.
+	// Entries is how many there may be; default [DefaultEntries].
 	Entries int
 	// Total is how many bytes of file contents may be received; default no limit.
 	Total int64
@@ -21,9 +21,12 @@ type Limits struct {
 	XattrBytes int
 }
 
+// DefaultEntries is how many entries a peer may send if nothing else is said.
+const DefaultEntries = 4 << 20
+
 func (l Limits) withDefaults() Limits {
 	if l.Entries == 0 {
-		l.Entries = 4 << 20
+		l.Entries = DefaultEntries
 	}
 	if l.PathLength == 0 {
 		l.PathLength = 4096

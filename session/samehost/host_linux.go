@@ -2,6 +2,7 @@ package samehost
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -95,8 +96,10 @@ func unixConn(c net.Conn) *net.UnixConn {
 		switch x := c.(type) {
 		case *net.UnixConn:
 			return x
-		case interface{ Underlying() net.Conn }:
-			c = x.Underlying()
+		case *tls.Conn:
+			return nil // whoever is at the other end of the socket need not be the client
+		case interface{ NetConn() net.Conn }:
+			c = x.NetConn()
 		default:
 			return nil
 		}

@@ -70,7 +70,7 @@ func (b *buildOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 func (b *buildOp) Selector(int) solver.Selector { return nil }
 
 func (b *buildOp) Run(ctx context.Context, call solver.Call, inputs []solver.Result) ([]solver.Result, error) {
-	if err := b.f.fetchInput(ctx, call, b.input, inputs[b.input]); err != nil {
+	if err := b.f.fetchInputToRead(ctx, call, b.input, inputs[b.input]); err != nil {
 		return nil, err
 	}
 	dt, err := b.f.readFile(ctx, RefOf(inputs[b.input]), gwclient.ReadRequest{Filename: b.file}, maxDefinition)

@@ -3,12 +3,13 @@ package ops
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/layers"
+	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 	"github.com/slipwaybuild/slipway/solver/progress"
 	"github.com/slipwaybuild/slipway/solver/source"
 )
@@ -32,19 +33,26 @@ func envOf(call solver.Call) source.Env {
 
 // fetch brings the lazy layers of a stack; it costs nothing when there are none.
 func (f *Factory) fetch(ctx context.Context, ref *layers.Ref, group func() *session.Group, p progress.Writer) error {
-	lazy := false
-	if ref != nil {
-		for _, l := range ref.Layers() {
-			lazy = lazy || l.Kind == layers.Remote
-		}
-	}
-	if !lazy {
+	if !lazy(ref, layers.Remote) && !lazy(ref, layers.Lent) {
 		return nil
 	}
-	if f.fetcher == nil {
-		return fmt.Errorf("fetch layers: %w", layers.ErrNotLocal)
+	var fetcher layers.Fetcher
+	if f.fetcher != nil {
+		fetcher = f.fetcher(group)
 	}
-	return f.store.Fetch(ctx, ref, f.fetcher(group), p)
+	return f.store.Fetch(ctx, ref, fetcher, p)
+}
+
+// fetchToRead is fetch for who needs the tree only: what is lent can be read as it is.
+func (f *Factory) fetchToRead(ctx context.Context, ref *layers.Ref, group func() *session.Group, p progress.Writer) error {
+	if !lazy(ref, layers.Remote) {
+		return nil
+	}
+	return f.fetch(ctx, ref, group, p)
+}
+
+func lazy(ref *layers.Ref, kind layers.Kind) bool {
+	return ref != nil && slices.ContainsFunc(ref.Layers(), func(l layers.Info) bool { return l.Kind == kind })
 }
 
 // fetchInput is fetch for input i of an op: layers that are gone for good are a lost input, which the solver makes again.
@@ -52,9 +60,28 @@ func (f *Factory) fetchInput(ctx context.Context, call solver.Call, i int, r sol
 	return lost(i, f.fetch(ctx, RefOf(r), sessions(call), call.Progress()))
 }
 
+// fetchInputToRead is to fetchInput what fetchToRead is to fetch.
+func (f *Factory) fetchInputToRead(ctx context.Context, call solver.Call, i int, r solver.Result) error {
+	return lost(i, f.fetchToRead(ctx, RefOf(r), sessions(call), call.Progress()))
+}
+
+// lostLent says of files that changed in what was lent that the input is lost: another client's may be in order. Of several inputs
+// that are lent any will do, since all are looked at again in turn.
+func lostLent(inputs []solver.Result, err error) error {
+	if !errors.Is(err, fstree.ErrChanged) {
+		return err
+	}
+	for i, in := range inputs {
+		if lazy(RefOf(in), layers.Lent) {
+			return &solver.LostError{Input: i, Err: err}
+		}
+	}
+	return err
+}
+
 // lost turns the absence of layers into the loss of input i.
 func lost(i int, err error) error {
-	if errors.Is(err, layers.ErrNotFound) || cerrdefs.IsNotFound(err) {
+	if errors.Is(err, layers.ErrNotFound) || errors.Is(err, fstree.ErrChanged) || cerrdefs.IsNotFound(err) {
 		return &solver.LostError{Input: i, Err: err}
 	}
 	return err

@@ -41,7 +41,7 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 		}
 	}()
 	for i, in := range inputs {
-		if err := o.f.fetchInput(ctx, call, i, in); err != nil {
+		if err := o.f.fetchInputToRead(ctx, call, i, in); err != nil {
 			return nil, err
 		}
 		tree, err := o.f.tree(ctx, RefOf(in))
@@ -52,6 +52,9 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 	}
 	for _, k := range o.order {
 		if err := r.act(ctx, k); err != nil {
+			if errors.Is(err, fstree.ErrChanged) {
+				return nil, lostLent(inputs, err)
+			}
 			return nil, r.keep(ctx, k, err, inputs)
 		}
 	}
@@ -73,7 +76,7 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 			} else {
 				o.f.release(made...)
 			}
-			return nil, err
+			return nil, lostLent(inputs, err)
 		}
 	}
 	return results, nil

@@ -28,7 +28,7 @@ func (f *Factory) Evaluate(ctx context.Context, ref *layers.Ref, sessions func()
 
 // ReadFile reads a file, or a range of it, following symlinks inside the root. A missing file is os.ErrNotExist.
 func (f *Factory) ReadFile(ctx context.Context, ref *layers.Ref, sessions func() *session.Group, req gwclient.ReadRequest) ([]byte, error) {
-	if err := f.fetch(ctx, ref, sessions, nil); err != nil {
+	if err := f.fetchToRead(ctx, ref, sessions, nil); err != nil {
 		return nil, err
 	}
 	return f.readFile(ctx, ref, req, maxRead)
@@ -79,7 +79,7 @@ func (f *Factory) readFile(ctx context.Context, ref *layers.Ref, req gwclient.Re
 
 // StatFile describes a file, following symlinks inside the root except a final one. A missing file is os.ErrNotExist.
 func (f *Factory) StatFile(ctx context.Context, ref *layers.Ref, sessions func() *session.Group, req gwclient.StatRequest) (*fstypes.Stat, error) {
-	if err := f.fetch(ctx, ref, sessions, nil); err != nil {
+	if err := f.fetchToRead(ctx, ref, sessions, nil); err != nil {
 		return nil, err
 	}
 	tree, err := f.tree(ctx, ref)
@@ -99,7 +99,7 @@ func (f *Factory) StatFile(ctx context.Context, ref *layers.Ref, sessions func()
 
 // ReadDir lists a directory, following symlinks inside the root. A missing directory is os.ErrNotExist.
 func (f *Factory) ReadDir(ctx context.Context, ref *layers.Ref, sessions func() *session.Group, req gwclient.ReadDirRequest) ([]*fstypes.Stat, error) {
-	if err := f.fetch(ctx, ref, sessions, nil); err != nil {
+	if err := f.fetchToRead(ctx, ref, sessions, nil); err != nil {
 		return nil, err
 	}
 	tree, err := f.tree(ctx, ref)

@@ -46,7 +46,7 @@ func selectorKey(sel []fstree.Selector, required []string) string {
 func (s *selector) Key() string { return s.key }
 
 func (s *selector) Digest(ctx context.Context, call solver.Call, r solver.Result) (digest.Digest, error) {
-	if err := s.f.fetchInput(ctx, call, s.input, r); err != nil {
+	if err := s.f.fetchInputToRead(ctx, call, s.input, r); err != nil {
 		return "", err
 	}
 	tree, err := s.f.tree(ctx, RefOf(r))

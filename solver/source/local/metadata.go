@@ -50,7 +50,7 @@ func (r *run) packMetadata(ctx context.Context, t *filesync.Transfer) (*synced, 
 	if err != nil {
 		return nil, err
 	}
-	return &synced{ref, m.digest()}, nil
+	return &synced{ref: ref, content: m.digest()}, nil
 }
 
 // metadataFeed is the [fstree.Source] of a metadata-only transfer.

@@ -73,7 +73,7 @@ func (r *run) do(ctx context.Context) (*synced, error) {
 			return nil, err
 		}
 		if same {
-			return &synced{r.prev.ref.Clone(), r.prev.manifest.Content}, nil
+			return &synced{ref: r.prev.ref.Clone(), content: r.prev.manifest.Content}, nil
 		}
 	}
 	return r.pack(ctx, f)
@@ -135,7 +135,7 @@ func (r *run) pack(ctx context.Context, f *feed) (*synced, error) {
 		return nil, err
 	}
 	sum, entries, hinted := f.summary()
-	v := &synced{ref, sum.digest()}
+	v := &synced{ref: ref, content: sum.digest()}
 	if r.memory != "" && hinted {
 		m := &manifest{Layer: ref.IDs()[0], Content: v.content, Entries: entries}
 		if err := r.s.known.store(r.memory, m); err != nil {

@@ -6,6 +6,10 @@
 // A client that gives *change hints* (see package filesync) is not asked twice for a file that did not change: the *manifest* of
 // the layer made last of the same directory and patterns says which of its files can be copied from there, and when nothing
 // changed at all that layer is the answer and nothing is read. Files of any other client are always transferred.
+//
+// A client on this host may let the source look itself (see package samehost). Then nothing is copied when pinning: files are digested,
+// those that did not change since (by size, modification time, change time and inode) not even that, and the layer is *lent*: a view of the
+// directory that reads files when they are copied, and fails rather than give anything but what was digested. The key is the same either way.
 package local
 
 import (
@@ -15,11 +19,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/filesync"
+	"github.com/slipwaybuild/slipway/session/samehost"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/flight"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -32,7 +38,9 @@ type Options struct {
 	Store *layers.Store
 	// Sessions finds the session that a request names. Required.
 	Sessions *session.Manager
-	// Root is a directory for manifests, owned by the source. Empty keeps none: every sync transfers everything.
+	// Host reaches directories of clients on this host; nil reaches none.
+	Host *samehost.Host
+	// Root is a directory for manifests and digests, owned by the source. Empty keeps none: every sync transfers everything.
 	Root string
 	// Limits bounds what a client may send. Zero fields take filesync's defaults.
 	Limits filesync.Limits
@@ -47,6 +55,10 @@ type Source struct {
 	o     Options
 	syncs *flight.Group[string, *synced]
 	known *manifests
+	sums  *sums
+
+	keepers *keepers
+	saving  sync.WaitGroup // one for every table being written
 }
 
 var _ source.Source = (*Source)(nil)
@@ -55,6 +67,7 @@ var _ source.Source = (*Source)(nil)
 type synced struct {
 	ref     *layers.Ref
 	content digest.Digest
+	view    *hostView // what was lent; nil if all was copied
 }
 
 // New returns the source. It is closed before the store.
@@ -62,23 +75,34 @@ func New(o Options) (*Source, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{o: o}
+	s := &Source{o: o, keepers: newKeepers(o.Store, o.Logger)}
+	sumsDir := ""
 	if o.Root != "" {
 		known, err := openManifests(filepath.Join(o.Root, "manifests"))
 		if err != nil {
 			return nil, fmt.Errorf("local source: %w", err)
 		}
 		s.known = known
+		sumsDir = filepath.Join(o.Root, "sums")
+	}
+	var err error
+	if s.sums, err = openSums(sumsDir); err != nil {
+		return nil, fmt.Errorf("local source: %w", err)
 	}
 	s.syncs = flight.New[string](context.Background(), flight.Options[*synced]{
-		Clone:   func(v *synced) *synced { return &synced{v.ref.Clone(), v.content} },
+		Clone:   func(v *synced) *synced { return &synced{v.ref.Clone(), v.content, v.view} },
 		Release: func(v *synced) { s.release(v.ref) },
 	})
 	return s, nil
 }
 
 // Close ends running syncs and waits for them.
-func (s *Source) Close(ctx context.Context) error { return s.syncs.Close(ctx) }
+func (s *Source) Close(ctx context.Context) error {
+	err := s.syncs.Close(ctx)
+	s.keepers.close()
+	s.saving.Wait()
+	return err
+}
 
 func (s *Source) release(r *layers.Ref) {
 	if err := r.Release(); err != nil {
@@ -162,7 +186,14 @@ const attempts = 3
 
 func (s *Source) syncFrom(ctx context.Context, c *flight.Call, caller session.Caller, q *query) (*synced, error) {
 	p := newProgress(c, q.name)
-	var err error
+	v, err := s.syncHost(ctx, caller, q, p.add)
+	if err == nil || ctx.Err() != nil {
+		p.done()
+		return v, err
+	}
+	if !errors.Is(err, samehost.ErrUnavailable) {
+		s.o.Logger.Debug("directory is read through the session", "dir", q.name, "error", err)
+	}
 	for range attempts {
 		var v *synced
 		v, err = (&run{s: s, q: q, caller: caller, progress: p}).do(ctx)
@@ -189,7 +220,12 @@ func (p *pinned) Key() solver.Parts {
 }
 
 // Fetch implements [source.Pinned].
-func (p *pinned) Fetch(context.Context, source.Env) (*layers.Ref, error) { return p.v.ref.Clone(), nil }
+func (p *pinned) Fetch(context.Context, source.Env) (*layers.Ref, error) {
+	if err := p.v.stale(); err != nil {
+		return nil, err
+	}
+	return p.v.ref.Clone(), nil
+}
 
 // Close implements [source.Pinned].
 func (p *pinned) Close() error { return p.v.ref.Release() }

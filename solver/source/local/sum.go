@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
-	"io"
 	"maps"
 	"slices"
 
@@ -13,47 +12,62 @@ import (
 )
 
 // contentSum digests a tree as its entries come by: all that a step could see of it but modification times.
-type contentSum struct{ h hash.Hash }
-
-func newContentSum() *contentSum { return &contentSum{sha256.New()} }
-
-func (s *contentSum) add(e *fstree.Entry, content [sha256.Size]byte) {
-	writeEntry(s.h, e)
-	s.h.Write(content[:])
+type contentSum struct {
+	h   hash.Hash
+	buf []byte // not hashed yet
 }
 
-func (s *contentSum) digest() digest.Digest { return digest.NewDigest(digest.SHA256, s.h) }
+// sumBuffer is how much is hashed at a time.
+const sumBuffer = 32 << 10
+
+func newContentSum() *contentSum {
+	return &contentSum{h: sha256.New(), buf: make([]byte, 0, sumBuffer+4096)}
+}
+
+func (s *contentSum) add(e *fstree.Entry, content [sha256.Size]byte) {
+	s.buf = append(appendEntry(s.buf, e), content[:]...)
+	if len(s.buf) >= sumBuffer {
+		s.flush()
+	}
+}
+
+func (s *contentSum) flush() {
+	s.h.Write(s.buf) // never fails
+	s.buf = s.buf[:0]
+}
+
+func (s *contentSum) digest() digest.Digest {
+	s.flush()
+	return digest.NewDigest(digest.SHA256, s.h)
+}
 
 // metaSum digests all that is said of an entry.
 func metaSum(e *fstree.Entry) [16]byte {
-	h := sha256.New()
-	writeEntry(h, e)
-	writeInts(h, e.ModTime.Unix(), int64(e.ModTime.Nanosecond()))
-	return [16]byte(h.Sum(nil)[:16])
+	b := appendInts(appendEntry(nil, e), e.ModTime.Unix(), int64(e.ModTime.Nanosecond()))
+	sum := sha256.Sum256(b)
+	return [16]byte(sum[:16])
 }
 
-// writeEntry writes everything but times, each string after its length so that no two entries give the same bytes.
-func writeEntry(h io.Writer, e *fstree.Entry) {
-	writeInts(h, int64(e.Mode), int64(e.UID), int64(e.GID), e.Size, int64(e.Major), int64(e.Minor), int64(len(e.Xattrs)))
-	writeStrings(h, e.Path, e.Linkname, e.Hardlink)
+// appendEntry appends everything but times, each string after its length so that no two entries give the same bytes.
+func appendEntry(b []byte, e *fstree.Entry) []byte {
+	b = appendInts(b, int64(e.Mode), int64(e.UID), int64(e.GID), e.Size, int64(e.Major), int64(e.Minor), int64(len(e.Xattrs)))
+	b = appendStrings(b, e.Path, e.Linkname, e.Hardlink)
 	for _, k := range slices.Sorted(maps.Keys(e.Xattrs)) {
-		writeStrings(h, k, e.Xattrs[k])
+		b = appendStrings(b, k, e.Xattrs[k])
 	}
+	return b
 }
 
-// Writes to a hash never fail.
-
-func writeInts(h io.Writer, values ...int64) {
-	var b []byte
+func appendInts(b []byte, values ...int64) []byte {
 	for _, v := range values {
 		b = binary.LittleEndian.AppendUint64(b, uint64(v))
 	}
-	_, _ = h.Write(b)
+	return b
 }
 
-func writeStrings(h io.Writer, values ...string) {
+func appendStrings(b []byte, values ...string) []byte {
 	for _, v := range values {
-		writeInts(h, int64(len(v)))
-		_, _ = io.WriteString(h, v)
+		b = append(appendInts(b, int64(len(v))), v...)
 	}
+	return b
 }

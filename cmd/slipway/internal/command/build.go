@@ -100,6 +100,7 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 		return err
 	}
 	defer d.Close()
+	p.SameHost(d.Direct)
 	answer, err := solve(ctx, d, p, o.progress, s.Err)
 	if err != nil {
 		if status.Code(err) != codes.InvalidArgument {

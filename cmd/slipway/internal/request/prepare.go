@@ -4,12 +4,14 @@ import (
 	"context"
 	"io"
 	"maps"
+	"net"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	sessioncontent "github.com/moby/buildkit/session/content"
 	"github.com/slipwaybuild/slipway/session"
 	"github.com/slipwaybuild/slipway/session/auth"
 	"github.com/slipwaybuild/slipway/session/filesync"
+	"github.com/slipwaybuild/slipway/session/samehost"
 	"github.com/slipwaybuild/slipway/session/secrets"
 	"github.com/slipwaybuild/slipway/session/ssh"
 	"github.com/slipwaybuild/slipway/session/upload"
@@ -30,6 +32,19 @@ type Prepared struct {
 	Warnings []string
 
 	cacheDirs []cacheDir
+	dirs      map[string]filesync.Dir
+}
+
+// SameHost lets a daemon on this host read the build's directories, and write its outputs, itself. dial connects to the daemon. It is
+// called before the session runs, or not at all.
+func (p *Prepared) SameHost(dial func(context.Context) (net.Conn, error)) {
+	o := samehost.Offer{Sources: map[string]samehost.Source{}, Targets: map[int]samehost.Target{}, Dial: dial}
+	for name, dir := range p.dirs {
+		if dir.Path != "" {
+			o.Sources[name] = samehost.Source{Path: dir.Path, ResetOwner: true} // as all directories of a build are
+		}
+	}
+	p.Session.Allow(samehost.New(o))
 }
 
 // Prepare checks the flags and gathers what the build needs of this host. Nothing has been sent when it returns; reading a
@@ -73,7 +88,7 @@ func Prepare(ctx context.Context, o Options, stdin io.Reader, stdout io.Writer) 
 	for _, out := range outputs {
 		solve.Exporters = append(solve.Exporters, &controlapi.Exporter{Type: out.Type, Attrs: out.Attrs})
 	}
-	return &Prepared{Solve: solve, Session: s, Outputs: outputs, Warnings: c.warnings, cacheDirs: c.dirs}, nil
+	return &Prepared{Solve: solve, Session: s, Outputs: outputs, Warnings: c.warnings, cacheDirs: c.dirs, dirs: src.dirs}, nil
 }
 
 // offer puts the attachables on the session.

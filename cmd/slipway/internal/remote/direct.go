@@ -1,0 +1,17 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"net"
+)
+
+// Direct opens a connection to the daemon's socket and nothing on it, for what only such a connection can carry.
+func (d *Daemon) Direct(ctx context.Context) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", d.socket)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the daemon: %w", err)
+	}
+	return conn, nil
+}
