@@ -58,7 +58,7 @@ func (a *api) runClassic(ctx context.Context, out *stream, p *buildParams, req d
 	delete(req.FrontendAttrs, "cache-imports") // it looks for images of its own
 	req.Classic = p.classicClient(told)
 	req.Classic.Pull = func(ctx context.Context, image reference.Named, platform *ocispecs.Platform) error {
-		sessions := func() *session.Group { return a.Sessions.Group(req.Sessions...) }
+		sessions := func() *session.Group { return a.Sessions.GroupOf(req.Owner, req.Sessions...) }
 		return pullFailure(image, a.Images.Pull(ctx, image, platform, sessions, told.pulled))
 	}
 	res, err := a.Engine.Build(ctx, req)
