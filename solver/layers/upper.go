@@ -132,7 +132,11 @@ func (s *Store) seal(ctx context.Context, u *Upper, o ImportOptions) (*Ref, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.clearOpaque(ctx, u, found.dirs); err != nil {
+	changed, err := s.clearOpaque(ctx, u, found.dirs)
+	if err == nil && changed {
+		found, err = survey(u.fs())
+	}
+	if err != nil {
 		return nil, err
 	}
 	root, err := blob.DirTree(u.fs()).Stat(ctx, "")

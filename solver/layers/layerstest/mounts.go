@@ -128,9 +128,10 @@ func names(b *Bench, got map[string]string, want ...string) {
 	}
 }
 
-// newDirectories: what a step makes where there was nothing says nothing about other layers, also where the kernel marks it.
+// newDirectories: what a step makes says nothing about what it has not seen in other layers, also where the kernel marks it.
 func newDirectories(b *Bench) {
-	low := b.Import(Dir("old", 0o755), Text("old/x", "1"), Text("file", "1"))
+	low := b.Import(Dir("old", 0o755), Text("old/x", "1"), Dir("old/both", 0o755), Text("old/both/y", "1"), Text("old/both/z", "1"),
+		Dir("old/gone", 0o755), Text("old/gone/x", "1"), Text("file", "1"))
 	made := b.Step(low, func(root string) {
 		for _, dir := range []string{"new", "new/sub"} {
 			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
@@ -143,20 +144,25 @@ func newDirectories(b *Bench) {
 				b.Fatal(err)
 			}
 		}
+		b.OK(os.Mkdir(filepath.Join(root, "old/both"), 0o755))
+		b.Write(filepath.Join(root, "old/both/y"), "2")
 	})
+	names(b, b.Snapshot(made), ".", "file", "new", "new/sub", "new/sub/f", "old", "old/both", "old/both/y")
 	t, err := b.S.LayerTree(b.Context(), made, len(made.IDs())-1)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for path, want := range map[string]bool{"new": false, "new/sub": false, "old": true, "file": false} {
-		if e, err := t.Stat(b.Context(), path); err != nil || e.Opaque != want {
-			b.Errorf("%s: opaque %v, %v, want %v", path, e.Opaque, err, want)
+	for _, path := range []string{"new", "new/sub", "old", "old/both", "file"} {
+		if e, err := t.Stat(b.Context(), path); err != nil || e.Opaque {
+			b.Errorf("%s: opaque %v, %v", path, e.Opaque, err)
 		}
 	}
-	// Laid over another stack, the new directory shows what that has, and the one made anew does not.
-	other := b.Import(Dir("new", 0o755), Text("new/other", "1"), Dir("old", 0o755), Text("old/other", "1"))
+	// Laid over another stack, both show what that has, but for what the step saw and left out.
+	other := b.Import(Dir("new", 0o755), Text("new/other", "1"), Dir("old", 0o755), Text("old/other", "1"), Text("old/x", "2"),
+		Dir("old/both", 0o755), Text("old/both/z", "2"), Text("old/both/other", "1"))
 	top := b.Owned(b.S.Slice(made, len(made.IDs())-1, len(made.IDs())))
-	names(b, b.Snapshot(b.Stack(other, top)), ".", "file", "new", "new/other", "new/sub", "new/sub/f", "old")
+	names(b, b.Snapshot(b.Stack(other, top)), ".", "file", "new", "new/other", "new/sub", "new/sub/f", "old", "old/other",
+		"old/both", "old/both/y", "old/both/other")
 }
 
 func nothing(b *Bench) {
