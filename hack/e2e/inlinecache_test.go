@@ -42,19 +42,24 @@ func TestInlineCacheOfMounts(t *testing.T) {
 		}
 		return resp.ExporterResponse["containerimage.digest"]
 	}
-	first := build(startDaemon(t).driver(), image)
-	raw, err := pulled(t, target).RawConfigFile()
-	if err != nil {
+	config := func() string {
+		raw, err := pulled(t, target).RawConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	pruned := startDaemon(t).driver()
+	first := build(pruned, image)
+	raw := config()
+	if err := pruned.Prune(t.Context(), nil, bkclient.PruneAll); err != nil {
 		t.Fatal(err)
 	}
 	d := startDaemon(t)
-	second := build(d.driver(), image, target)
-	again, err := pulled(t, target).RawConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if first != second {
-		t.Errorf("the second machine made another image:\n%s\nand\n%s", raw, again)
+	for what, c := range map[string]*bkclient.Client{"after pruning": pruned, "on a second machine": d.driver()} {
+		if again := build(c, image, target); first != again {
+			t.Errorf("another image was made %s:\n%s\nand\n%s", what, raw, config())
+		}
 	}
 	// The output that no cache has is made when it is wanted, and what goes with it comes from the same run.
 	imports := []bkclient.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": target}}}

@@ -93,7 +93,9 @@ func (s *Store) solidify(ctx context.Context, id ID) error {
 		if l, err = s.publish(b, ImportOptions{Labels: dir.Labels, Parents: dir.Parents}); err != nil {
 			return err
 		}
-		l.Derived = known == nil
+		if known == nil {
+			l.Derived, l.Created = true, dir.Created // images tell when it was made, not when it was packed
+		}
 		s.save(l, true)
 	}
 	dir.setPacked(l)
