@@ -63,6 +63,9 @@ func (b *build) runFrontendFor(ctx context.Context, bridge frontend.Bridge, pare
 	if !ok {
 		return nil, fmt.Errorf("%w: unknown frontend %q", ErrInvalidRequest, name)
 	}
+	if parent == nil || b.gateway != nil {
+		b.allowLeaks(r.Opts) // the client's own words, not those of a frontend that calls another
+	}
 	r.Opts = b.attests.forFrontend(r.Opts)
 	res, err := f.Build(ctx, b.scoped(bridge, parent, b.engine.producers.request(name, r)), r)
 	if err != nil {

@@ -112,6 +112,10 @@ type build struct {
 	values   *guard.Values  // the secrets that the build used so far
 	solver   *solver.Build
 	loader   *ops.Loader
+	lessons  lessons
+	life     context.Context // ends when the build is closed
+	end      context.CancelFunc
+	leaks    *ops.Leaks // what is done about secrets that are found in what is built
 	guard    *sourcepolicy.Guard
 	policy   *spb.Policy // the request's; may be nil
 	// policySession says that the guard asks a session.
@@ -140,9 +144,12 @@ func (e *Engine) newBuild(r Request, record *history.Build, told progress.Sink, 
 	group := e.sessions.GroupOf(r.Owner, r.Sessions...).Witnessed(values)
 	b := &build{
 		engine: e, ref: r.Ref, sessions: group, sink: told, record: record, values: values, policy: r.SourcePolicy, policySession: r.PolicySession != "",
-		id: strings.ToLower(rand.Text()), began: time.Now(), compat: r.Compat,
+		id: strings.ToLower(rand.Text()), began: time.Now(), compat: r.Compat, leaks: &ops.Leaks{WarnOnly: e.warnOfLeaks},
 	}
+	b.life, b.end = context.WithCancel(e.life)
+	b.allowLeaks(r.FrontendAttrs)
 	if b.guard, err = b.newGuard(r); err != nil {
+		b.end()
 		return nil, err
 	}
 	sink := told
@@ -152,7 +159,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, told progress.Sink, 
 	}
 	b.solver = e.solver.NewBuild(solver.BuildOptions{ID: r.Ref, Lender: group, Imports: &b.imports, Sink: sink})
 	b.loader = e.factory.NewLoader(ops.LoadOptions{
-		Entitlements: granted.names, Devices: granted.devices, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers,
+		Entitlements: granted.names, Devices: granted.devices, Solve: b.solveNested, Rewrite: b.guard.Check, Policy: b.policyName(r.SourcePolicy), Answers: &b.answers, Leaks: b.leaks,
 		OldModes: r.Compat == exporter.Compat013,
 	})
 	return b, nil
@@ -160,6 +167,8 @@ func (e *Engine) newBuild(r Request, record *history.Build, told progress.Sink, 
 
 // close gives back what the build holds. What other builds wait for goes on.
 func (b *build) close() error {
+	b.end()
+	b.learned(context.Background()) // nobody asks any more
 	err := errors.Join(b.undrive(), b.containers.release(), b.leftovers.release(), b.refs.release(), b.solver.Close(), b.answers.Close())
 	b.imports.close()
 	b.engine.producers.forget(b)

@@ -17,6 +17,7 @@ import (
 func WithCode(err error) error {
 	var definition *ops.DefinitionError
 	var device *ops.DeviceError
+	var leak *ops.LeakError
 	var feature *errdefs.UnsupportedCompatibilityFeatureError
 	var spec *executor.InvalidSpecError
 	switch {
@@ -34,7 +35,7 @@ func WithCode(err error) error {
 		return grpcerrors.WrapCode(err, codes.NotFound)
 	case errors.Is(err, history.ErrBehind):
 		return grpcerrors.WrapCode(err, codes.ResourceExhausted)
-	case errors.Is(err, sourcepolicy.ErrDenied), errors.As(err, &device), errors.Is(err, ErrForeignBuild):
+	case errors.Is(err, sourcepolicy.ErrDenied), errors.As(err, &device), errors.Is(err, ErrForeignBuild), errors.As(err, &leak):
 		return grpcerrors.WrapCode(err, codes.PermissionDenied)
 	case errors.As(err, &definition), errors.As(err, &spec), errors.As(err, &feature):
 		return grpcerrors.WrapCode(err, codes.InvalidArgument)

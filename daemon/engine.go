@@ -69,6 +69,7 @@ type Engine struct {
 	environment  map[string]any // what provenance tells of the builder
 	version      string
 	root         string
+	warnOfLeaks  bool // secrets found in what is built fail no build
 	registries   []RegistryInfo
 	events       events.Hub
 
@@ -125,6 +126,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if e.environment, err = provenance.ReadEnvironment(o.Config.ProvenanceEnvDir); err != nil {
 		return nil, err
 	}
+	e.warnOfLeaks = o.Config.Slipway.SecretLeaks == config.WarnOfLeaks
 	e.root, e.registries = o.Config.Root, registryInfo(o.Config.Registries)
 	if e.host, err = hostplatform.New(o.Config.Worker.OCI.Platforms); err != nil {
 		return nil, err

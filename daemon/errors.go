@@ -27,10 +27,22 @@ func (r *reference) failure(err error) error {
 	}
 	err = errdefs.WrapVertex(err, ve.Vertex.ID)
 	if op, about := opOf(r.def, ve.Vertex.ID); op != nil {
-		maskMessage(r.build.values.Matcher(), op)
+		m := r.build.values.Matcher()
+		maskMessage(m, op)
+		about = maskStrings(m, about)
 		err = errdefs.WithSolveError(errdefs.WithOp(err, op, about), subject, names.inputs, names.results)
 	}
-	return at(err, r.graph.Locations(ve.Vertex.ID), r.build.values.Matcher())
+	return at(err, r.locations(ve), r.build.values.Matcher())
+}
+
+// locations are the lines of a step. What makes the files that others use may have none of its own: of a secret in it those lines tell
+// that use it.
+func (r *reference) locations(ve *solver.VertexError) []ops.Location {
+	list := r.graph.Locations(ve.Vertex.ID)
+	if len(list) > 0 || !errors.As(ve.Err, new(*ops.LeakError)) {
+		return list
+	}
+	return r.graph.UserLocations(ve.Vertex)
 }
 
 // leftBy names what a failed step left, and says which part of its op failed.

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"maps"
+
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/solver/guard"
 	"google.golang.org/grpc/status"
@@ -61,6 +63,15 @@ func maskMessage(m *guard.Matcher, msg proto.Message) {
 		return
 	}
 	maskFields(m, msg.ProtoReflect())
+}
+
+// maskStrings returns a copy of texts without the values.
+func maskStrings(m *guard.Matcher, texts map[string]string) map[string]string {
+	texts = maps.Clone(texts)
+	for k, v := range texts {
+		texts[k] = m.MaskString(v)
+	}
+	return texts
 }
 
 func maskFields(m *guard.Matcher, msg protoreflect.Message) {

@@ -36,6 +36,9 @@ func (b *build) output(ctx context.Context, r Request, res *frontend.Result, exp
 	if err := b.attest(ctx, res, &in); err != nil {
 		return nil, err
 	}
+	if err := b.guardOutput(ctx, res, &in); err != nil {
+		return nil, err
+	}
 	steps, err := b.keptSteps(ctx, r, res, in)
 	if err != nil {
 		return nil, err
@@ -62,6 +65,9 @@ func (b *build) write(ctx context.Context, res *frontend.Result, in exporter.Inp
 	}
 	out, err := b.gather(ctx, res, in)
 	if err != nil {
+		return nil, err
+	}
+	if err := b.guardSteps(ctx, res, out.steps); err != nil {
 		return nil, err
 	}
 	if caches.inline {

@@ -93,6 +93,7 @@ func (r *reference) layers(ctx context.Context) (*layers.Ref, error) {
 	if r.graph.Edge().Vertex == nil {
 		return nil, nil
 	}
+	r.build.learn(ctx, r.graph)
 	// Asked without the lock: the solver answers each edge once, and a second asker must be free to give up.
 	result, err := r.build.solver.Result(ctx, r.graph.Edge())
 	if err != nil {

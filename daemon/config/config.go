@@ -146,7 +146,15 @@ type Slipway struct {
 	Layers string `toml:"layers"`
 	// EngineForClassic lets clients that ask for the classic builder, or for none by name, be built by the engine.
 	EngineForClassic bool `toml:"engineForClassic"`
+	// SecretLeaks is what happens when the value of a secret is found in what is built: [RefuseLeaks] or [WarnOfLeaks]; "" is the former.
+	SecretLeaks string `toml:"secretLeaks"`
 }
+
+// Values of SecretLeaks.
+const (
+	RefuseLeaks = "refuse"
+	WarnOfLeaks = "warn"
+)
 
 // Load reads the file at path. A missing file is an error only if must is set. Warnings name keys that have no meaning here.
 func Load(path string, must bool) (c *Config, warnings []string, err error) {
@@ -202,6 +210,11 @@ func (c *Config) Validate() error {
 	case "", "text", "json":
 	default:
 		return fmt.Errorf("log.format: %q is neither text nor json", c.Log.Format)
+	}
+	switch c.Slipway.SecretLeaks {
+	case "", RefuseLeaks, WarnOfLeaks:
+	default:
+		return fmt.Errorf("slipway.secretLeaks: %q is neither %s nor %s", c.Slipway.SecretLeaks, RefuseLeaks, WarnOfLeaks)
 	}
 	if n := c.System.MaxRegistryConcurrency; n != nil && *n <= 0 {
 		return fmt.Errorf("system.maxRegistryConcurrency: %d is not greater than zero", *n)

@@ -45,7 +45,8 @@ func (e *execOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 	}
 	if err := e.guard(ctx, call, own, out); err != nil {
 		e.f.discard(ctx, out.Outputs...)
-		return nil, err
+		// It may be another build's secret: who does not have it tries without.
+		return nil, &solver.LenderError{Err: err}
 	}
 	return e.results(out, inputs)
 }

@@ -73,6 +73,7 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 			}
 			if errors.As(err, new(*LeakError)) {
 				o.f.discard(ctx, made...)
+				err = &solver.LenderError{Err: err} // as for other steps
 			} else {
 				o.f.release(made...)
 			}

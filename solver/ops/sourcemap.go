@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
+	"github.com/slipwaybuild/slipway/solver"
 )
 
 // Location is where in a file a step was written.
@@ -43,6 +44,37 @@ func checkSource(src *pb.Source) error {
 	for i, info := range src.GetInfos() {
 		if info == nil {
 			return fmt.Errorf("source file %d is empty", i)
+		}
+	}
+	return nil
+}
+
+// UserLocations says where the first step was written that has a place and uses v, directly or through others.
+func (g *Graph) UserLocations(v *solver.Vertex) []Location {
+	users := map[*solver.Vertex][]*solver.Vertex{}
+	seen := map[*solver.Vertex]bool{}
+	for todo := []*solver.Vertex{g.edge.Vertex}; len(todo) > 0; {
+		u := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if u == nil || seen[u] {
+			continue
+		}
+		seen[u] = true
+		for _, in := range u.Inputs {
+			users[in.Vertex] = append(users[in.Vertex], u)
+			todo = append(todo, in.Vertex)
+		}
+	}
+	clear(seen)
+	for todo := []*solver.Vertex{v}; len(todo) > 0; todo = todo[1:] {
+		if list := g.Locations(todo[0].ID); len(list) > 0 {
+			return list
+		}
+		for _, u := range users[todo[0]] {
+			if !seen[u] {
+				seen[u] = true
+				todo = append(todo, u)
+			}
 		}
 	}
 	return nil

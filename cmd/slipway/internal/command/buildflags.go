@@ -19,6 +19,7 @@ func registerBuild(fs *pflag.FlagSet, o *buildOptions) {
 	fs.StringVar(&o.Provenance, "provenance", "", "short for --attest type=provenance: true, false or mode=max,…")
 	fs.StringVar(&o.SBOM, "sbom", "", "short for --attest type=sbom: true, false or generator=IMAGE")
 	fs.StringArrayVar(&o.Secrets, "secret", nil, "secret for the build, id=NAME[,src=FILE|,env=VARIABLE]")
+	fs.StringSliceVar(&o.AllowSecretLeak, "allow-secret-leak", nil, "ids of secrets whose values may be in what is built")
 	fs.StringArrayVar(&o.SSH, "ssh", nil, "ssh agent or keys for the build, default or ID[=SOCKET|KEY[,KEY]]")
 	fs.StringSliceVar(&o.Platforms, "platform", defaultPlatform(), "platforms to build for")
 	fs.StringVar(&o.Target, "target", "", "stage to build")

@@ -24,6 +24,13 @@ func frontendAttrs(ctx context.Context, o Options) (map[string]string, error) {
 		}
 		attrs["build-arg:"+k] = v
 	}
+	if ids := o.AllowSecretLeak; len(ids) > 0 {
+		const arg = "build-arg:SLIPWAY_ALLOW_SECRET_LEAK"
+		if given := attrs[arg]; given != "" {
+			ids = append([]string{given}, ids...)
+		}
+		attrs[arg] = strings.Join(ids, ",")
+	}
 	if err := setEpoch(ctx, attrs, o); err != nil {
 		return nil, err
 	}

@@ -43,6 +43,8 @@ type Options struct {
 	CPUSetCPUs, CPUSetMems string
 
 	NoCache, Pull, Push, Load bool
+	// AllowSecretLeak holds ids of secrets whose values may be in what is built.
+	AllowSecretLeak []string
 	// Check asks for the build checks only.
 	Check bool
 }
