@@ -20,7 +20,8 @@ var ErrUnsupported = errors.New("the daemon does not offer to restore connection
 
 // How a client tries again.
 const (
-	firstTries = 8 // of a path that breaks before there is a Conn
+	// begin is how long a client tries to get a Conn from a daemon that hangs up without a word. No daemon that is known does.
+	begin      = 30 * time.Second
 	shortPause = 50 * time.Millisecond
 	longPause  = time.Second
 	// after is how long a client goes on after the daemon's grace time, since the daemon may have noticed the loss later.
@@ -36,8 +37,8 @@ func Dial(ctx context.Context, first net.Conn, open func(context.Context) (net.C
 
 func dialWith(ctx context.Context, first net.Conn, open func(context.Context) (net.Conn, error), t timing) (*Conn, error) {
 	say := hello{process: peer.Self()}
-	pause := shortPause
-	for try := 1; ; try++ {
+	pause, began := shortPause, time.Now()
+	for {
 		conn := first
 		if first = nil; conn == nil {
 			var err error
@@ -58,7 +59,7 @@ func dialWith(ctx context.Context, first net.Conn, open func(context.Context) (n
 			return nil, context.Cause(ctx)
 		case errors.As(err, &refused), errors.Is(err, errForeign):
 			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
-		case try == firstTries:
+		case time.Since(began) > begin:
 			return nil, fmt.Errorf("%w, or the connection is very bad: %w", ErrUnsupported, err)
 		}
 		if !sleep(ctx.Done(), pause) {

@@ -57,6 +57,7 @@ type Conn struct {
 	told       uint64     // what the peer was told that we have read
 	closed     bool       // by Close
 	peerClosed bool
+	frames     bool  // any came
 	over       error // what reads and writes return; nil while the stream goes on
 	linger     *time.Timer
 }
@@ -205,6 +206,13 @@ func (c *Conn) received() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.in.end
+}
+
+// heard tells whether the peer has ever sent a frame.
+func (c *Conn) heard() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.frames
 }
 
 // kick wakes the path's sender. It is called under mu.

@@ -168,6 +168,7 @@ func (c *Conn) receive(r *bufio.Reader) error {
 func (c *Conn) accept(h header, data []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.frames = true
 	switch h.kind {
 	case kindData:
 		switch {

@@ -148,6 +148,7 @@ func TestOutageWithinGrace(t *testing.T) {
 func TestOutageBeyondGrace(t *testing.T) {
 	in(t, ServerOptions{Grace: time.Minute}, func(t *testing.T, n *network) {
 		client, server := n.dial()
+		synctest.Wait() // until the client has been heard
 		began := time.Now()
 		n.setDown(true)
 		if _, err := server.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
@@ -233,6 +234,26 @@ func (m *muted) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return m.Conn.Write(p)
+}
+
+// TestAnswerThatIsLost leaves a connection that nobody knows how to resume.
+func TestAnswerThatIsLost(t *testing.T) {
+	in(t, ServerOptions{}, func(t *testing.T, n *network) {
+		conn, err := n.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := ask(t.Context(), conn, hello{}, usualTiming()); err != nil {
+			t.Fatal(err)
+		}
+		server := <-n.conns
+		began := time.Now()
+		n.cut()
+		if _, err := server.Read(make([]byte, 1)); err == nil || time.Since(began) > unheardGrace {
+			t.Errorf("kept for %s: %v", time.Since(began), err)
+		}
+		_ = server.Close()
+	})
 }
 
 func TestOnlyTheOwnerResumes(t *testing.T) {

@@ -17,9 +17,12 @@ import (
 // Usual limits.
 const (
 	UsualGrace = 2 * time.Minute
-	// usualPerClient times two windows is what one client can make the daemon hold, about a gigabyte. Its paths do not count here: they
-	// are connections like others.
-	usualPerClient = 256
+	// usualPerClient times two windows is the most that one client can make the daemon hold, two gigabytes if it tries to. Its paths do not
+	// count here: they are connections like others.
+	usualPerClient = 512
+	// unheardGrace is how long a Conn is kept of which nothing was heard after the handshake. Most likely the answer was lost, and nobody
+	// knows the token.
+	unheardGrace = 20 * time.Second
 )
 
 // ServerOptions go with NewServer.
@@ -28,7 +31,7 @@ type ServerOptions struct {
 	Accept func(net.Conn)
 	// Grace is how long a Conn may be without a path; 0 is UsualGrace.
 	Grace time.Duration
-	// PerClient is how many Conns one identity may have; 0 is 256. Who asks for more is told to do without.
+	// PerClient is how many Conns one identity may have; 0 is 512. Who asks for more is told to do without.
 	PerClient int
 	// Logger hears of what comes and goes. nil is silence.
 	Logger *slog.Logger
@@ -211,10 +214,17 @@ func (s *Server) park(k *kept) {
 	case k.orphan:
 		s.work.Go(func() { k.end(errOrphan) })
 	case k.parked == nil:
-		k.parked = time.AfterFunc(s.o.Grace, func() { s.giveUp(k) })
+		k.parked = time.AfterFunc(s.grace(k), func() { s.giveUp(k) })
 	default:
-		k.parked.Reset(s.o.Grace)
+		k.parked.Reset(s.grace(k))
 	}
+}
+
+func (s *Server) grace(k *kept) time.Duration {
+	if !k.heard() {
+		return min(unheardGrace, s.o.Grace)
+	}
+	return s.o.Grace
 }
 
 var errOrphan = errors.New("the client's process has ended")
