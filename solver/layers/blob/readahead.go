@@ -57,7 +57,7 @@ func (it *item) release(pool *sync.Pool) {
 
 // newBuffers returns a pool of room for small files.
 func newBuffers() *sync.Pool {
-	return &sync.Pool{New: func() any { b := make([]byte, 0, 16<<10); return &b }}
+	return &sync.Pool{New: func() any { return new([]byte) }}
 }
 
 // readAhead yields the entries of src in order, the content of small files being read by goroutines of g meanwhile, into
@@ -65,24 +65,24 @@ func newBuffers() *sync.Pool {
 func readAhead(ctx context.Context, g *errgroup.Group, src fstree.Source, pool *sync.Pool) <-chan *item {
 	items := make(chan *item, ahead)
 	jobs := make(chan *item, ahead)
-	for range readers {
-		g.Go(func() error {
-			for it := range jobs {
-				it.read(ctx, pool)
-			}
-			return nil
-		})
-	}
 	g.Go(func() error {
 		defer close(items)
 		defer close(jobs)
-		return feed(ctx, src, items, jobs)
+		return feed(ctx, src, items, jobs, func() {
+			g.Go(func() error {
+				for it := range jobs {
+					it.read(ctx, pool)
+				}
+				return nil
+			})
+		})
 	})
 	return items
 }
 
-func feed(ctx context.Context, src fstree.Source, items, jobs chan<- *item) error {
-	for {
+// feed hands on the entries, and those to be read to readers, each of which it has started when there is a file for it.
+func feed(ctx context.Context, src fstree.Source, items, jobs chan<- *item, reader func()) error {
+	for files := 0; ; {
 		e, open, err := src.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -97,6 +97,9 @@ func feed(ctx context.Context, src fstree.Source, items, jobs chan<- *item) erro
 			}
 			if e.Size <= smallFile {
 				it.ready = make(chan struct{})
+				if files++; files <= readers {
+					reader()
+				}
 				select {
 				case jobs <- it:
 				case <-ctx.Done():
@@ -130,7 +133,7 @@ func (it *item) read(ctx context.Context, pool *sync.Pool) {
 	}()
 	it.buf = pool.Get().(*[]byte)
 	if int64(cap(*it.buf)) < it.Size {
-		*it.buf = make([]byte, it.Size)
+		*it.buf = make([]byte, align(it.Size, 4<<10))
 	}
 	it.data = (*it.buf)[:it.Size]
 	if n, err := io.ReadFull(r, it.data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

@@ -14,6 +14,8 @@ import (
 const (
 	chunkSize  = 256 << 10
 	chunkCount = 8
+	// firstChunk is the size of the first one: most layers are small. They grow with what has come.
+	firstChunk = 8 << 10
 )
 
 // A sink hashes what it is given and writes it to the blob, both in a goroutine of its own, so that who produces the tar does
@@ -37,7 +39,7 @@ func newSink(f *os.File) *sink {
 		done: make(chan struct{}),
 	}
 	for range chunkCount {
-		s.free <- nil // made when first wanted: most layers are small
+		s.free <- nil // made when first wanted
 	}
 	go s.run()
 	return s
@@ -67,8 +69,8 @@ func (s *sink) get(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("write blob: %w", *err)
 	}
 	b := <-s.free // always comes: the sink waits for nobody
-	if b == nil {
-		b = make([]byte, chunkSize)
+	if want := min(max(s.size, firstChunk), chunkSize); int64(len(b)) < want {
+		b = make([]byte, want)
 	}
 	return b, nil
 }
