@@ -93,6 +93,8 @@ type told struct {
 	all  []byte // every byte of it
 	logs string
 	warn string
+	// digest is the image's, "" if there is none.
+	digest string
 }
 
 // run builds and returns all that was told.
@@ -143,7 +145,10 @@ func (w leakWorld) run(t *testing.T, b leakBuild) told {
 		return nil
 	})
 	eg.Go(func() error {
-		_, out.err = w.client.Solve(ctx, nil, opt, statuses)
+		res, err := w.client.Solve(ctx, nil, opt, statuses)
+		if out.err = err; err == nil {
+			out.digest = res.ExporterResponse["containerimage.digest"]
+		}
 		return nil
 	})
 	if err := eg.Wait(); err != nil {

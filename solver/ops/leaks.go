@@ -106,10 +106,19 @@ type LeakError struct {
 func (e *LeakError) Error() string {
 	by := ""
 	if e.Step != "" {
-		by = fmt.Sprintf(", made by the step %q", e.Step)
+		by = fmt.Sprintf(", made by the step %q", abbreviated(e.Step))
 	}
 	return fmt.Sprintf("the value of secret %q would leave the build: found in %s%s; if that is meant, allow it with --allow-secret-leak=%s or --build-arg %s=%s",
 		e.ID, e.Where, by, e.ID, AllowLeakArg, e.ID)
+}
+
+// abbreviated is a step's name, or the beginning of a long one.
+func abbreviated(name string) string {
+	const limit = 80
+	if r := []rune(name); len(r) > limit {
+		return string(r[:limit-1]) + "…"
+	}
+	return name
 }
 
 // witnessed are the sets of values of the builds that wait for call at this moment.
