@@ -64,6 +64,7 @@ func (b *build) runFrontendFor(ctx context.Context, bridge frontend.Bridge, pare
 		return nil, fmt.Errorf("%w: unknown frontend %q", ErrInvalidRequest, name)
 	}
 	if parent == nil || b.gateway != nil {
+		b.warnOfArgs(r.Opts)
 		b.allowLeaks(r.Opts) // the client's own words, not those of a frontend that calls another
 	}
 	r.Opts = b.attests.forFrontend(r.Opts)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -113,6 +114,7 @@ type build struct {
 	solver   *solver.Build
 	loader   *ops.Loader
 	lessons  lessons
+	warned   sync.Map        // what was said once, of the build as a whole
 	life     context.Context // ends when the build is closed
 	end      context.CancelFunc
 	leaks    *ops.Leaks // what is done about secrets that are found in what is built

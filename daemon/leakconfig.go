@@ -35,6 +35,13 @@ func (b *build) guardConfig(ref *reference, config []byte, m *guard.Matcher) err
 	return atWord(leak, ref.def, s.word)
 }
 
+// environment is that of an image, none if its config cannot be read: its exporter will say so.
+func environment(config []byte) []string {
+	var image struct{ Config struct{ Env []string } }
+	_ = json.Unmarshal(config, &image)
+	return image.Config.Env
+}
+
 // configSearch is one search of a JSON document.
 type configSearch struct {
 	m      *guard.Matcher

@@ -28,6 +28,9 @@ func (b *build) allowLeaks(attrs map[string]string) {
 // came from the cache, the image's config, and what is said of the result.
 func (b *build) guardOutput(ctx context.Context, res *frontend.Result, in *exporter.Input) error {
 	b.learned(ctx)
+	for _, p := range in.Platforms {
+		b.warnOfEnv(environment(p.Config))
+	}
 	m := b.values.Matcher()
 	if !m.Searches(b.leaks.Allows) {
 		return nil

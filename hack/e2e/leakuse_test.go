@@ -194,6 +194,27 @@ func TestSharedStepsKeepEachBuildsSecrets(t *testing.T) {
 	}
 }
 
+// TestCredentialsInPlainSightAreWarnedOf passes credentials as what they should not be.
+func TestCredentialsInPlainSightAreWarnedOf(t *testing.T) {
+	w := newLeakWorld(t)
+	key, token := "AKIA"+"IOSFODNN7EXAMPLE", "ghp_"+strings.Repeat("a1B2", 9)
+	got := w.run(t, leakBuild{
+		dockerfile: "FROM scratch\nARG A B PLAIN\nENV GITHUB=" + token + "\nCOPY f /\n", files: map[string]string{"f": "f"}, exports: image(&bytes.Buffer{}),
+		attrs: map[string]string{"build-arg:A": key, "build-arg:B": "x=" + token, "build-arg:PLAIN": "1.2.3"},
+	})
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	for _, want := range []string{`build argument "A" looks like an AWS access key`, `build argument "B" looks like a GitHub token`, `environment variable "GITHUB" of the image looks like a GitHub token`} {
+		if strings.Count(got.warn, want) != 1 {
+			t.Errorf("not said once: %s\nin %s", want, got.warn)
+		}
+	}
+	if strings.Contains(got.warn, "PLAIN") || strings.Contains(got.warn, key) || strings.Contains(got.warn, token) {
+		t.Errorf("warnings: %s", got.warn)
+	}
+}
+
 // TestSecretsAndDockersClient does with docker's client what its users do.
 func TestSecretsAndDockersClient(t *testing.T) {
 	c := sessionDocker(t)
