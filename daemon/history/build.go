@@ -51,6 +51,7 @@ type Build struct {
 	// outcome is the one of blobs that tells what was made.
 	outcome digest.Digest
 	ended   bool
+	sofar   summary // for those who ask while the build runs
 }
 
 var _ progress.Sink = (*Build)(nil)
@@ -120,7 +121,14 @@ func (s *Store) forgetEarlier(ref string) error {
 }
 
 // Append adds to the story. It waits for the disk only when a megabyte does.
-func (b *Build) Append(ev progress.Event) { b.journal.Append(ev) }
+func (b *Build) Append(ev progress.Event) {
+	b.journal.Append(ev)
+	if v := ev.Vertex; v != nil {
+		b.mu.Lock()
+		b.sofar.step(v.ID.String(), v.Cached, v.Completed != nil)
+		b.mu.Unlock()
+	}
+}
 
 // Attach stores what r holds beside the record, as an attestation of the result for platform, "" for a result without one. Media type
 // and annotations are those of desc, such as the predicate type under "in-toto.io/predicate-type"; digest and size are found here.

@@ -92,21 +92,24 @@ type summary struct {
 type stepState struct{ cached, completed bool }
 
 func (s *summary) add(m *controlapi.StatusResponse) {
-	if s.state == nil {
-		s.state = map[string]stepState{}
-	}
 	s.warnings += int32(len(m.Warnings))
 	for _, v := range m.Vertexes {
-		st := s.state[v.Digest]
-		st.cached = st.cached || v.Cached
-		st.completed = st.completed || v.Completed != nil
-		s.state[v.Digest] = st
+		s.step(v.Digest, v.Cached, v.Completed != nil)
 		s.heard(v.Started)
 		s.heard(v.Completed)
 	}
 	for _, l := range m.Logs {
 		s.heard(l.Timestamp)
 	}
+}
+
+// step notes what is heard of a step.
+func (s *summary) step(id string, cached, completed bool) {
+	if s.state == nil {
+		s.state = map[string]stepState{}
+	}
+	st := s.state[id]
+	s.state[id] = stepState{cached: st.cached || cached, completed: st.completed || completed}
 }
 
 func (s *summary) heard(t *timestamppb.Timestamp) {
@@ -116,7 +119,7 @@ func (s *summary) heard(t *timestamppb.Timestamp) {
 }
 
 func (s *summary) fill(r *controlapi.BuildHistoryRecord) {
-	r.NumTotalSteps, r.NumWarnings = int32(len(s.state)), s.warnings
+	r.NumTotalSteps, r.NumWarnings = int32(len(s.state)), max(r.NumWarnings, s.warnings)
 	for _, st := range s.state {
 		if st.cached {
 			r.NumCachedSteps++

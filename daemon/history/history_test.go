@@ -112,6 +112,25 @@ func TestRecordOfABuild(t *testing.T) {
 	}
 }
 
+// A build that runs tells how far it is.
+func TestCountsWhileItRuns(t *testing.T) {
+	s := open(t, Options{})
+	b := begin(t, s, Start{Ref: "one"})
+	now := time.Now()
+	for _, v := range []progress.Vertex{{ID: "a", Started: &now}, {ID: "b", Started: &now, Completed: &now, Cached: true}, {ID: "a", Started: &now, Completed: &now}, {ID: "c"}} {
+		b.Append(progress.Event{Vertex: &v})
+	}
+	if r := record(t, s, "one"); r.NumTotalSteps != 3 || r.NumCachedSteps != 1 || r.NumCompletedSteps != 2 {
+		t.Errorf("%d steps, %d cached, %d done", r.NumTotalSteps, r.NumCachedSteps, r.NumCompletedSteps)
+	}
+	if err := b.End(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := record(t, s, "one"); r.NumTotalSteps != 3 || r.NumCachedSteps != 1 || r.NumCompletedSteps != 2 {
+		t.Errorf("at the end: %d steps, %d cached, %d done", r.NumTotalSteps, r.NumCachedSteps, r.NumCompletedSteps)
+	}
+}
+
 func TestKilledDaemon(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "h")
 	s := open(t, Options{Root: root})

@@ -171,6 +171,8 @@ func (b *Build) snapshot() *controlapi.BuildHistoryRecord {
 	defer b.mu.Unlock()
 	r := b.record.CloneVT()
 	r.CompletedAt = nil // of a build whose end is being written
+	r.NumTotalSteps, r.NumCachedSteps, r.NumCompletedSteps = 0, 0, 0
+	b.sofar.fill(r)
 	return r
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/slipwaybuild/slipway/cmd/slipway/internal/detach"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/display"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/dockerhost"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/remote"
@@ -38,6 +40,7 @@ type buildOptions struct {
 	quiet        bool
 	iidFile      string
 	metadataFile string
+	detach       bool
 
 	checkReproducible bool
 }
@@ -78,15 +81,32 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 	if err := removeStale(o.iidFile); err != nil {
 		return err
 	}
+	if o.detach && o.checkReproducible {
+		return usageError{errors.New("--detach and --check-reproducible cannot be used together")}
+	}
 	if o.checkReproducible {
 		return checkReproducible(ctx, g, e, o, s)
+	}
+	if o.detach && e != nil {
+		return usageError{fmt.Errorf("--detach asks slipwayd, and %s means Docker's daemon at %s", e.Origin, e.Host)}
 	}
 	if e != nil {
 		return buildByDocker(ctx, e, o, s)
 	}
-	p, err := request.Prepare(ctx, o.Options, s.In, s.Out)
+	var out io.Writer = s.Out
+	ref, background := detach.Started()
+	switch {
+	case o.detach && !background:
+		return buildDetached(g, o, s)
+	case o.detach:
+		out, o.progress = nil, plainly(o.progress)
+	}
+	p, err := request.Prepare(ctx, o.Options, s.In, out)
 	if err != nil {
 		return usageError{err}
+	}
+	if o.detach {
+		p.Solve.Ref = ref
 	}
 	defer p.Session.Close()
 	for _, w := range p.Warnings {
@@ -101,6 +121,9 @@ func build(ctx context.Context, g *global, e *dockerhost.Endpoint, o buildOption
 	}
 	defer d.Close()
 	p.SameHost(d.Direct)
+	if o.detach {
+		defer tellParent(ctx, d.Control, p.Solve.Ref)()
+	}
 	answer, err := solve(ctx, d, p, o.progress, s.Err)
 	if err != nil {
 		if status.Code(err) != codes.InvalidArgument {

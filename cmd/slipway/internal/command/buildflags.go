@@ -48,6 +48,7 @@ func registerBuild(fs *pflag.FlagSet, o *buildOptions) {
 	fs.BoolVar(&o.Check, "check", false, "check the Dockerfile and build nothing")
 	fs.StringVar(&o.Call, "call", "", "ask instead of building: check, outline or targets")
 	fs.StringVar(&o.progress, "progress", progressDefault(), "how progress is shown: auto, tty, plain, quiet or rawjson")
+	fs.BoolVar(&o.detach, "detach", false, "build in the background: print the build's id and return; see slipway attach, logs, ls and cancel")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "show nothing but the image's id")
 	fs.StringVar(&o.iidFile, "iidfile", "", "file to write the image's id to")
 	fs.StringVar(&o.metadataFile, "metadata-file", "", "file to write the outcome to, as JSON")

@@ -15,6 +15,7 @@ type global struct {
 	addr          string // of slipwayd
 	host, context string // of Docker's daemon
 	flags         *pflag.FlagSet
+	args          []string // the whole command line, for a process that goes on with it
 }
 
 func (g *global) register(fs *pflag.FlagSet) {

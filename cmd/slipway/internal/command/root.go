@@ -38,7 +38,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e))
 
 // Execute runs the command line and returns the program's exit code.
 func Execute(ctx context.Context, args []string, s Streams) int {
-	root := newRoot(s)
+	root := newRoot(s, args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var code exitError
@@ -59,8 +59,8 @@ func Execute(ctx context.Context, args []string, s Streams) int {
 	return exitFailed
 }
 
-func newRoot(s Streams) *cobra.Command {
-	g := &global{}
+func newRoot(s Streams, args []string) *cobra.Command {
+	g := &global{args: args}
 	root := &cobra.Command{
 		Use:           "slipway",
 		Short:         "Build images and directories from Dockerfiles",
@@ -80,7 +80,7 @@ func newRoot(s Streams) *cobra.Command {
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	g.register(root.PersistentFlags())
-	root.AddCommand(newBuild(g, s), newPush(g, s), newExport(g, s), newImage(g, s), newDu(g, s), newPrune(g, s), newVersion(g, s))
+	root.AddCommand(newBuild(g, s), newAttach(g, s), newLogs(g, s), newLs(g, s), newCancel(g, s), newPush(g, s), newExport(g, s), newImage(g, s), newDu(g, s), newPrune(g, s), newVersion(g, s))
 	return root
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 
+	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/cmd/slipway/internal/address"
@@ -24,6 +25,8 @@ const maxMessage = 16 << 20
 // Daemon is a connection to a daemon.
 type Daemon struct {
 	Control controlapi.ControlClient
+	// Content is what builds left, by digest.
+	Content contentapi.ContentClient
 
 	socket string
 	conn   *grpc.ClientConn
@@ -60,7 +63,7 @@ func Connect(ctx context.Context, addr string, start bool, notice io.Writer) (*D
 	if err != nil {
 		return nil, fmt.Errorf("connect to the daemon at %s: %w", socket, err)
 	}
-	d.Control = controlapi.NewControlClient(d.conn)
+	d.Control, d.Content = controlapi.NewControlClient(d.conn), contentapi.NewContentClient(d.conn)
 	return d, nil
 }
 

@@ -100,6 +100,9 @@ func (out *Output) takeDest(stdout io.Writer) error {
 			return errors.New("dest is required for tar output")
 		}
 		if dest == "" || dest == "-" {
+			if stdout == nil {
+				return fmt.Errorf("%s output goes to standard output, where a detached build has nobody: give it a dest", out.Type)
+			}
 			if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 				return fmt.Errorf("dest file is required for %s output: refusing to write output to console", out.Type)
 			}
