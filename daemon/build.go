@@ -154,6 +154,7 @@ func (e *Engine) newBuild(r Request, record *history.Build, told progress.Sink, 
 		b.end()
 		return nil, err
 	}
+	b.imports.remove = append(b.imports.remove, e.mounts.add(group, &b.imports))
 	sink := told
 	if r.Classic != nil {
 		b.watches = newWatches(told, func(ctx context.Context) (*progress.Reader, error) { return e.Progress(ctx, r.Ref) })

@@ -35,7 +35,9 @@ type cacheExport struct {
 	max         bool
 	merge       bool
 	ignoreError bool
-	later       bool // the answer does not wait for it
+	later       bool     // the answer does not wait for it
+	mounts      []string // ids of cache mounts that go with it
+	allMounts   bool     // all that the build's steps have
 }
 
 // cacheExports are all that a build is to write.
@@ -98,6 +100,7 @@ func parseCacheExport(o CacheExport) (x cacheExport, err error) {
 	if b, err := strconv.ParseBool(o.Attrs["ignore-error"]); err == nil {
 		x.ignoreError = b
 	}
+	x.mounts, x.allMounts = parseMounts(o.Attrs["mounts"])
 	if x.merge, err = cacheBool(o.Attrs, "merge", true); err != nil {
 		return x, err
 	}
@@ -168,7 +171,7 @@ func (b *build) exportCache(ctx context.Context, x cacheExport, out made, p prog
 	assembler := &manifest.Assembler{Layers: b.engine.layers, Content: b.engine.images.Content()}
 	fetcher := b.engine.fetcher(b.groupNow)
 	return b.engine.caches.exporter.Run(ctx, remotecache.Export{
-		Target: x.target, Max: x.max, Merge: x.merge, Force: x.options.Force,
+		Target: x.target, Max: x.max, Merge: x.merge, Force: x.options.Force, Mounts: b.mountSources(x),
 		Pack: func(ctx context.Context, one *layers.Ref) (remotecache.Packed, error) {
 			blob, info, err := assembler.Layer(ctx, one, fetcher, x.options)
 			packed := remotecache.Packed{

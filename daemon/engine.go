@@ -96,6 +96,7 @@ type Engine struct {
 	history   *history.Store
 	spans     *traces.Recorder // nil: builds have no traces
 	caches    *caches
+	mounts    cacheMounts
 	gateways  *gateways
 	producers *producers
 	running   running

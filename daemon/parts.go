@@ -67,7 +67,7 @@ func (e *Engine) openSources(root string) (err error) {
 	}
 	e.factory, err = ops.New(ops.Options{
 		Store: e.layers, Executor: e.executor, Containers: e.executor, Devices: e.devices, Sources: []source.Source{images, layouts, locals, repos, urls, blobs},
-		Fetcher: e.fetcher, DefaultPlatform: e.platform, Logger: e.log,
+		Fetcher: e.fetcher, CacheMounts: &e.mounts, DefaultPlatform: e.platform, Logger: e.log,
 	})
 	return err
 }

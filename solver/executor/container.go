@@ -93,7 +93,7 @@ func (s *step) furnish(ctx context.Context) (err error) {
 	if err := pin(ctx, s.r.o.Store, s.mounts); err != nil {
 		return err
 	}
-	if err := openVolumes(ctx, s.r.o.Store, s.mounts); err != nil {
+	if err := openVolumes(ctx, s.r.o.Store, s.svc, s.mounts); err != nil {
 		return err
 	}
 	return s.compose(ctx)

@@ -79,7 +79,7 @@ func missingOf(ctx context.Context, store *layers.Store, ids []layers.ID) []laye
 
 // openVolumes opens the volumes of cache mounts, in the order of their keys: see the package comment. A key that occurs twice in
 // one step is one volume, or a step would wait for itself.
-func openVolumes(ctx context.Context, store *layers.Store, mounts []*mount) error {
+func openVolumes(ctx context.Context, store *layers.Store, svc Services, mounts []*mount) error {
 	byKey := map[string][]*mount{}
 	for _, m := range mounts {
 		if m.Type == MountCache {
@@ -103,6 +103,9 @@ func openVolumes(ctx context.Context, store *layers.Store, mounts []*mount) erro
 			UID:         first.UID,
 			GID:         first.GID,
 			Description: fmt.Sprintf("cache mount %s (%s)", first.Dest, key),
+		}
+		if svc != nil {
+			o.Begin = func(ctx context.Context) (*layers.Ref, error) { return svc.CacheMount(ctx, key) }
 		}
 		if err := beginAs(ctx, store, &o); err != nil {
 			return fmt.Errorf("open cache mount %s: %w", first.Dest, err)

@@ -115,7 +115,7 @@ func (s *step) run(ctx context.Context) (*Outcome, error) {
 	if err := pin(ctx, s.r.o.Store, s.mounts); err != nil {
 		return nil, err
 	}
-	if err := openVolumes(ctx, s.r.o.Store, s.mounts); err != nil {
+	if err := openVolumes(ctx, s.r.o.Store, s.svc, s.mounts); err != nil {
 		return nil, err
 	}
 	c, err := s.prepare(ctx)

@@ -131,6 +131,9 @@ type Services interface {
 	SSH(ctx context.Context, id string) error
 	// DialSSH opens one connection to that agent.
 	DialSSH(ctx context.Context, id string) (net.Conn, error)
+	// CacheMount returns what a new volume for the cache mount with a key holds at first, which is the caller's to discard; nil if a
+	// client has nothing for it, and it begins as the mount says.
+	CacheMount(ctx context.Context, key string) (*layers.Ref, error)
 }
 
 // Errors of [Services].

@@ -29,6 +29,11 @@ type VolumeOptions struct {
 	Mode        uint32
 	UID, GID    uint32
 	Description string
+	// Begin is asked, if it is set, when a volume is made: it returns what the volume holds at first in place of Base, which the store
+	// then discards; nil for Base after all.
+	Begin func(ctx context.Context) (*Ref, error)
+
+	existing bool // make none
 }
 
 // Volume is a hold on a directory that outlives steps: a cache mount.
@@ -133,6 +138,9 @@ func (s *Store) openVolume(ctx context.Context, o VolumeOptions) (*Volume, error
 func (s *Store) enter(ctx context.Context, o VolumeOptions) (d *volumeDir, fresh bool, err error) {
 	for {
 		d, fresh, wait := s.claimVolume(o)
+		if d == nil && wait == nil {
+			return nil, false, ErrNotFound
+		}
 		if wait != nil {
 			if d, err = s.awaitVolume(ctx, o.Key, wait); err != nil {
 				return nil, false, err
@@ -162,7 +170,7 @@ func (v *Volume) Release() error {
 	return nil
 }
 
-// claimVolume finds a volume to use, begins a new one, or queues.
+// claimVolume finds a volume to use, begins a new one, or queues. It returns nothing if there is none and none is to be made.
 func (s *Store) claimVolume(o VolumeOptions) (d *volumeDir, fresh bool, wait *volumeWaiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,6 +185,11 @@ func (s *Store) claimVolume(o VolumeOptions) (d *volumeDir, fresh bool, wait *vo
 		wait = &volumeWaiter{sharing: o.Sharing, granted: make(chan *volumeDir, 1)}
 		k.waiting = append(k.waiting, wait)
 		return nil, false, wait
+	case d == nil && o.existing:
+		if len(k.dirs) == 0 {
+			delete(s.volumes, o.Key)
+		}
+		return nil, false, nil
 	case d == nil:
 		fresh = true
 		now := s.now()

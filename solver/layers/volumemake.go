@@ -39,10 +39,8 @@ func (s *Store) fillVolume(ctx context.Context, id string, o VolumeOptions) (siz
 			err = errors.Join(err, s.trash.add(tmp, 0))
 		}
 	}()
-	if o.Base != nil {
-		if err := s.fillFromBase(ctx, dir, o); err != nil {
-			return 0, err
-		}
+	if err := s.beginVolume(ctx, dir, o); err != nil {
+		return 0, err
 	}
 	if err := os.Lchown(dir, int(o.UID), int(o.GID)); err != nil {
 		return 0, err
@@ -54,6 +52,25 @@ func (s *Store) fillVolume(ctx context.Context, id string, o VolumeOptions) (siz
 		return 0, err
 	}
 	return size, os.Rename(tmp, s.at.volume(id))
+}
+
+// beginVolume fills in what a new volume holds at first.
+func (s *Store) beginVolume(ctx context.Context, dir string, o VolumeOptions) (err error) {
+	if o.Begin != nil {
+		ref, err := o.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if ref != nil {
+			o.Base, o.BasePath = ref, ""
+			defer func() { err = errors.Join(err, s.Discard(ref)) }()
+			return s.fillFromBase(ctx, dir, o)
+		}
+	}
+	if o.Base == nil {
+		return nil
+	}
+	return s.fillFromBase(ctx, dir, o)
 }
 
 // fillFromBase copies a directory of a stack. A missing one is an empty one.

@@ -61,7 +61,7 @@ func (l *Loader) NewContainer(ctx context.Context, r ContainerRequest) (*Contain
 		}
 		spec.Mounts = append(spec.Mounts, mountSpec(m, "/", base))
 	}
-	c, err := l.f.ctrs.NewContainer(ctx, spec, services{sessions: r.Sessions})
+	c, err := l.f.ctrs.NewContainer(ctx, spec, services{sessions: r.Sessions, mounts: l.f.mounts})
 	if err != nil {
 		return nil, err
 	}

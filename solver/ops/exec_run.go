@@ -34,7 +34,7 @@ func (e *execOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 	for _, name := range e.devices.skipped {
 		call.Progress().Log(progress.Stderr, fmt.Appendf(nil, "optional device %q is not on this host, the step runs without it\n", name))
 	}
-	own := secretsOf(call, e.leaks)
+	own := secretsOf(call, e.leaks, e.beginnings())
 	out, err := e.f.exec.Run(ctx, e.spec(inputs), own, logTo(own.progress), own.progress)
 	own.flush()
 	if err != nil {

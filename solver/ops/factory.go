@@ -34,6 +34,8 @@ type Options struct {
 	// Fetcher makes what brings lazy layers. It borrows the sessions that the function returns, and asks anew for each blob. Nil
 	// means that no layer is ever lazy.
 	Fetcher func(sessions func() *session.Group) layers.Fetcher
+	// CacheMounts knows what cache mounts begin with that are new here; nil knows none.
+	CacheMounts CacheMounts
 	// DefaultPlatform is that of ops that name none; the zero value is the host's.
 	DefaultPlatform ocispecs.Platform
 	// TempDir is where compressed archives are unpacked to while they are read; "" is the system's.
@@ -51,6 +53,7 @@ type Factory struct {
 	sources  map[string]source.Source
 	fetcher  func(func() *session.Group) layers.Fetcher
 	platform ocispecs.Platform
+	mounts   CacheMounts
 	log      *slog.Logger
 	caps     map[string]bool
 	tempDir  string
@@ -74,6 +77,7 @@ func New(o Options) (*Factory, error) {
 		devices:  o.Devices,
 		sources:  map[string]source.Source{},
 		fetcher:  o.Fetcher,
+		mounts:   o.CacheMounts,
 		platform: o.DefaultPlatform,
 		log:      o.Logger,
 		tempDir:  o.TempDir,

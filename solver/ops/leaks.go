@@ -142,10 +142,10 @@ type stepSecrets struct {
 }
 
 // secretsOf stands between a step and those it gets secrets from and writes to. Whoever made it calls flush in the end.
-func secretsOf(call solver.Call, leaks *Leaks) *stepSecrets {
+func secretsOf(call solver.Call, leaks *Leaks, mounts CacheMounts) *stepSecrets {
 	s := &stepSecrets{}
 	s.progress, s.flush = guard.MaskWriter(call.Progress(), &s.values)
-	s.Services = services{sessions: sessions(call), learned: func(id string, value []byte) {
+	s.Services = services{sessions: sessions(call), mounts: mounts, progress: s.progress, learned: func(id string, value []byte) {
 		s.values.Learn(id, value)
 	}}
 	s.values.Heard(func(id string, size int) {

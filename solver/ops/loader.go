@@ -144,6 +144,9 @@ func (l *Loader) vertex(op *parsedOp, edges []solver.Edge, keys []loadKey) (*sol
 	}
 	if ignore {
 		l.emptyCacheMounts(op.op.GetExec())
+		if e, ok := work.(*execOp); ok {
+			e.emptied = true
+		}
 	}
 	v := &solver.Vertex{
 		ID:          op.digest,

@@ -17,6 +17,8 @@ type Use struct {
 	Sources []SourceUse
 	// Secrets and SSH are what steps may ask the client for, by id, sorted, each id once.
 	Secrets, SSH []GrantUse
+	// CacheMounts are the ids of cache mounts, sorted, each id once.
+	CacheMounts []string
 	// Network says that a step runs with a network.
 	Network bool
 	// Nested says that a step builds a definition found in its input, whose own use is not told here.
@@ -59,6 +61,8 @@ func (g *Graph) Use() Use {
 		}
 	}
 	u.use.Secrets, u.use.SSH = grants(u.secrets), grants(u.ssh)
+	slices.Sort(u.use.CacheMounts)
+	u.use.CacheMounts = slices.Compact(u.use.CacheMounts)
 	slices.SortFunc(u.use.Sources, func(a, b SourceUse) int { return cmp.Compare(a.Identifier, b.Identifier) })
 	return u.use
 }
@@ -92,6 +96,8 @@ func (u *useWalk) exec(op *pb.ExecOp) {
 			note(u.secrets, m.SecretOpt.GetID(), m.SecretOpt.GetOptional())
 		case pb.MountType_SSH:
 			note(u.ssh, cmp.Or(m.SSHOpt.GetID(), "default"), m.SSHOpt.GetOptional())
+		case pb.MountType_CACHE:
+			u.use.CacheMounts = append(u.use.CacheMounts, cacheID(m))
 		}
 	}
 	for _, s := range op.Secretenv {

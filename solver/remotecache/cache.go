@@ -51,6 +51,8 @@ type Entry struct {
 type Cache struct {
 	Layers  []Layer
 	Entries []Entry
+	// Mounts are contents of cache mounts, each id once.
+	Mounts []Mount
 	// Foreign counts the records that are not ours to understand.
 	Foreign int
 }

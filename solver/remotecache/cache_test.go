@@ -264,3 +264,72 @@ func whole(t *testing.T, c *Cache) {
 		}
 	}
 }
+
+func mount(id, content string, written int64) Mount {
+	return Mount{ID: id, DiffID: digest.FromString(content), Written: time.Unix(written, 0), Chunks: []Chunk{{
+		Descriptor: ocispecs.Descriptor{MediaType: ChunkMediaType, Digest: digest.FromString("chunk " + content), Size: 5}, Plain: digest.FromString("plain " + content),
+	}}}
+}
+
+func TestMountsComeBack(t *testing.T) {
+	want := sample(5, "a")
+	want.Mounts = []Mount{mount("/a", "1", 7), mount("/b", "2", 8)}
+	data, err := want.Marshal(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(data, nil); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\n%+v\nwant\n%+v", err, got, want)
+	}
+	for what, change := range map[string]func(*wireMount){
+		"no id":          func(m *wireMount) { m.ID = "" },
+		"an id twice":    func(m *wireMount) { m.ID = "/b" },
+		"no chunks":      func(m *wireMount) { m.Chunks = nil },
+		"a bad diffID":   func(m *wireMount) { m.DiffID = "x" },
+		"a bad chunk":    func(m *wireMount) { m.Chunks[0].Blob = "../x" },
+		"a huge chunk":   func(m *wireMount) { m.Chunks[0].Size = maxChunk + 1 },
+		"an empty chunk": func(m *wireMount) { m.Chunks[0].Size = 0 },
+		"too many chunks": func(m *wireMount) {
+			m.Chunks = slices.Repeat(m.Chunks, maxChunks)
+		},
+	} {
+		var w wireConfig
+		if err := json.Unmarshal(data, &w); err != nil {
+			t.Fatal(err)
+		}
+		slices.Reverse(w.Mounts)
+		change(&w.Mounts[1])
+		broken, err := json.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(broken, nil)
+		if err != nil || len(got.Mounts) != 1 || got.Mounts[0].ID != "/b" || len(got.Entries) != 1 {
+			t.Errorf("%s: %+v, %v", what, got.Mounts, err)
+		}
+	}
+}
+
+func TestMountsAreMerged(t *testing.T) {
+	mine, old := sample(5, "a"), sample(6, "b")
+	mine.Mounts = []Mount{mount("/a", "mine", 1)}
+	old.Mounts = []Mount{mount("/b", "old", 2), mount("/a", "old", 3)}
+	mine.Merge(old, func(Layer) bool { return false })
+	mine.Shrink()
+	mine.sort()
+	if want := []Mount{mount("/a", "mine", 1), mount("/b", "old", 2)}; !reflect.DeepEqual(mine.Mounts, want) {
+		t.Errorf("%+v, want %+v", mine.Mounts, want)
+	}
+	now := mine.clone()
+	if !now.has(mine) {
+		t.Error("a cache has not what it has")
+	}
+	now.Mounts = []Mount{mount("/a", "of somebody else", 9)}
+	if now.has(mine) {
+		t.Error("a mount is missing, and nobody sees it")
+	}
+	now.Mounts = append(now.Mounts, mount("/b", "of somebody else", 9))
+	if !now.has(mine) {
+		t.Error("of two that write a mount at a time, one may win")
+	}
+}

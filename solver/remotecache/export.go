@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/solver"
 	"github.com/slipwaybuild/slipway/solver/keylock"
@@ -36,6 +38,9 @@ type Exporter struct {
 	layers *layers.Store
 	turns  keylock.Locks[string]
 	now    func() time.Time
+
+	mu     sync.Mutex // guards what follows
+	mounts map[string]remembered
 }
 
 // NewExporter returns an exporter of results in a layer store.
@@ -51,13 +56,15 @@ type Export struct {
 	Merge bool
 	// Force packs layers anew that the target has in another form.
 	Force bool
+	// Mounts are cache mounts to write.
+	Mounts []MountSource
 }
 
 // Run writes what is known of steps, of which outcome is what the build was for. Progress goes to p. It returns what clients are told.
 // Steps of which a layer turns out to be gone are left out.
 func (x *Exporter) Run(ctx context.Context, e Export, steps []solver.Step, outcome []*layers.Ref, p progress.Writer) (map[string]string, error) {
 	r := &export{Export: e, x: x, p: p}
-	if e.Merge || !e.Force {
+	if e.Merge || !e.Force || len(e.Mounts) > 0 {
 		old, err := r.load(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read what is at %s: %w", e.Target.Title(), err)
@@ -68,7 +75,10 @@ func (x *Exporter) Run(ctx context.Context, e Export, steps []solver.Step, outco
 	if err != nil {
 		return nil, err
 	}
-	if len(mine.Layers) == 0 {
+	if mine.Mounts, err = r.writeMounts(ctx); err != nil {
+		return nil, err
+	}
+	if len(mine.Layers) == 0 && len(mine.Mounts) == 0 {
 		r.note("skipping cache export for empty result")()
 		return nil, nil
 	}
@@ -89,6 +99,10 @@ type export struct {
 	x    *Exporter
 	p    progress.Writer
 	have map[string]Layer // by diffID: what the target had in the beginning
+	// hadMounts are those that the target had then.
+	hadMounts []Mount
+	// chunks are those of them that are there, by what they unpack to; nil until somebody asks.
+	chunks map[digest.Digest]ocispecs.Descriptor
 }
 
 // note shows a piece of work as a line of its own, from now until done is called.
@@ -130,6 +144,9 @@ func (e *FormatError) Unwrap() error { return e.Err }
 
 func (r *export) reuse(old *Cache) {
 	r.have = map[string]Layer{}
+	if old != nil {
+		r.hadMounts = old.Mounts
+	}
 	if old == nil || r.Force {
 		return
 	}

@@ -24,7 +24,7 @@ func (c *Cache) Marshal(annotate bool) ([]byte, error) {
 			}
 		}
 	}
-	w.Records = c.records()
+	w.Records, w.Mounts = c.records(), c.wireMounts()
 	data, err := json.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("write cache config: %w", err)

@@ -22,6 +22,7 @@ func (c *Cache) Merge(old *Cache, gone func(Layer) bool) {
 		return
 	}
 	c.Foreign += old.Foreign
+	c.mergeMounts(old)
 	lost := make([]bool, len(old.Layers))
 	for i, l := range old.Layers {
 		lost[i] = gone(l)
@@ -122,7 +123,7 @@ func (c *Cache) Shrink() {
 	if len(c.Entries) > maxEntries {
 		c.Entries = c.Entries[:maxEntries]
 	}
-	small := &Cache{Foreign: c.Foreign}
+	small := &Cache{Foreign: c.Foreign, Mounts: c.Mounts}
 	at := map[digest.Digest]int{}
 	for _, e := range c.Entries {
 		more := map[digest.Digest]bool{}
@@ -164,13 +165,13 @@ func (c *Cache) has(want *Cache) bool {
 			}
 		}
 	}
-	return true
+	return c.hasMounts(want)
 }
 
 // sort puts entries and layers into an order that depends on nothing but what they are, so that equal caches are equal bytes.
 func (c *Cache) sort() {
 	slices.SortStableFunc(c.Entries, func(a, b Entry) int { return cmp.Compare(a.Identity.String(), b.Identity.String()) })
-	sorted := &Cache{Foreign: c.Foreign}
+	sorted := &Cache{Foreign: c.Foreign, Mounts: c.Mounts}
 	at := map[digest.Digest]int{}
 	for _, e := range c.Entries {
 		e.Outputs = sorted.translate(e.Outputs, c, at)

@@ -49,6 +49,7 @@ func Parse(data []byte, describe map[digest.Digest]Layer) (*Cache, error) {
 			c.Layers = append(c.Layers, layer)
 		}
 	}
+	c.addMounts(w.Mounts)
 	return c, c.addRecords(w.Records, index)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,6 +69,9 @@ func (r *export) merge(ctx context.Context, mine *Cache) (*Cache, error) {
 		if err != nil {
 			return nil, err
 		}
+		if old, err = r.withoutLostMounts(ctx, mine, old); err != nil {
+			return nil, err
+		}
 		merged.keepFresh(old, r.x.now())
 		merged.Merge(old, func(l Layer) bool { return gone[l.Descriptor.Digest] })
 	}
@@ -106,7 +110,7 @@ func (r *export) gone(ctx context.Context, mine, old *Cache) (map[digest.Digest]
 
 // clone copies what merging changes.
 func (c *Cache) clone() *Cache {
-	return &Cache{Layers: append([]Layer(nil), c.Layers...), Entries: append([]Entry(nil), c.Entries...), Foreign: c.Foreign}
+	return &Cache{Layers: append([]Layer(nil), c.Layers...), Entries: append([]Entry(nil), c.Entries...), Mounts: slices.Clone(c.Mounts), Foreign: c.Foreign}
 }
 
 // keepFresh takes over what is told of entries that were written lately. Of clients each has step ids of its own.

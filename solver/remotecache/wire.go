@@ -14,6 +14,21 @@ const ConfigMediaType = "application/vnd.buildkit.cacheconfig.v0"
 type wireConfig struct {
 	Layers  []wireLayer  `json:"layers,omitempty"`
 	Records []wireRecord `json:"records,omitempty"`
+	// Mounts are ours.
+	Mounts []wireMount `json:"slipway.mounts,omitempty"`
+}
+
+type wireMount struct {
+	ID      string        `json:"id"`
+	DiffID  digest.Digest `json:"diffID"`
+	Written int64         `json:"written"` // seconds since 1970
+	Chunks  []wireChunk   `json:"chunks"`
+}
+
+type wireChunk struct {
+	Blob  digest.Digest `json:"blob"`
+	Size  int64         `json:"size"` // of the blob
+	Plain digest.Digest `json:"plain"`
 }
 
 type wireLayer struct {

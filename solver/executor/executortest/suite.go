@@ -92,6 +92,9 @@ func (s Services) DialSSH(ctx context.Context, id string) (net.Conn, error) {
 	return here, nil
 }
 
+// CacheMount implements [executor.Services].
+func (Services) CacheMount(context.Context, string) (*layers.Ref, error) { return nil, nil }
+
 // Run runs the suite. newEnv is called once per case.
 func Run(t *testing.T, newEnv func(*testing.T) Env) {
 	for _, c := range []struct {

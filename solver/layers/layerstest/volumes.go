@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/slipwaybuild/slipway/solver/layers"
 )
@@ -20,6 +21,7 @@ var volumeCases = map[string]func(*Bench){
 	"prune":          volumePrune,
 	"survives":       volumeSurvives,
 	"maker leaves":   volumeMakerLeaves,
+	"packed":         volumePacked,
 }
 
 func (b *Bench) volume(key string, sharing layers.Sharing) *layers.Volume {
@@ -201,4 +203,72 @@ func volumeMakerLeaves(b *Bench) {
 		b.OK(<-done)
 	}
 	names(b, Snapshot(b, b.volume("k", layers.Locked).Path()), ".", "x")
+}
+
+// A volume is packed as it is, when nobody uses it, and another one may begin with that.
+func volumePacked(b *Bench) {
+	ctx := b.Context()
+	if r, err := b.S.PackVolume(ctx, "none"); !errors.Is(err, layers.ErrNotFound) {
+		b.Fatalf("packed what is not there: %v, %v", r, err)
+	}
+	if state, quiet := b.S.VolumeState("none"); state != "" || quiet {
+		b.Errorf("state of what is not there: %q, %v", state, quiet)
+	}
+	v := b.volume("k", layers.Shared)
+	b.Write(filepath.Join(v.Path(), "f"), "content")
+	b.OK(os.Mkdir(filepath.Join(v.Path(), "d"), 0o700))
+	b.OK(os.Link(filepath.Join(v.Path(), "f"), filepath.Join(v.Path(), "d/g")))
+	busy, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if r, err := b.S.PackVolume(busy, "k"); !errors.Is(err, context.DeadlineExceeded) {
+		b.Fatalf("packed what is in use: %v, %v", r, err)
+	}
+	if _, quiet := b.S.VolumeState("k"); quiet {
+		b.Error("what is in use is said to be quiet")
+	}
+	b.OK(v.Release())
+	r, err := b.S.PackVolume(ctx, "k")
+	b.OK(err)
+	state, quiet := b.S.VolumeState("k")
+	if again, _ := b.S.VolumeState("k"); state == "" || !quiet || again != state {
+		b.Errorf("state %q, %v, then %q", state, quiet, again)
+	}
+	asked := 0
+	o := layers.VolumeOptions{Key: "other", Mode: 0o700, UID: 5, Begin: func(context.Context) (*layers.Ref, error) {
+		asked++
+		return r.Clone(), nil
+	}}
+	for range 2 { // the second time it is there
+		w, err := b.S.Volume(ctx, o)
+		b.OK(err)
+		for _, name := range []string{"f", "d/g"} {
+			if got, err := os.ReadFile(filepath.Join(w.Path(), name)); err != nil || string(got) != "content" {
+				b.Errorf("%s of the other volume: %q, %v", name, got, err)
+			}
+		}
+		if st, err := os.Stat(w.Path()); err != nil || st.Mode().Perm() != 0o700 {
+			b.Errorf("the other volume: %v, %v", st, err)
+		}
+		b.OK(w.Release())
+	}
+	if asked != 1 {
+		b.Errorf("asked %d times what a volume begins with", asked)
+	}
+	if now, _ := b.S.VolumeState("k"); now != state {
+		b.Errorf("the state changed from %q to %q, and nobody was in there", state, now)
+	}
+	id := r.IDs()[0]
+	b.OK(b.S.Discard(r))
+	if r, err := b.S.Pin(ctx, id); !errors.Is(err, layers.ErrNotFound) {
+		b.Errorf("what was discarded is there: %v, %v", r, err)
+	}
+	b.OK(b.volume("empty", layers.Shared).Release())
+	if r, err := b.S.PackVolume(ctx, "empty"); !errors.Is(err, layers.ErrNotFound) {
+		b.Errorf("packed nothing: %v, %v", r, err)
+	}
+	failed := errors.New("no way")
+	_, err = b.S.Volume(ctx, layers.VolumeOptions{Key: "third", Begin: func(context.Context) (*layers.Ref, error) { return nil, failed }})
+	if !errors.Is(err, failed) {
+		b.Errorf("a volume whose beginning failed: %v", err)
+	}
 }

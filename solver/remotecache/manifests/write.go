@@ -81,6 +81,9 @@ func (f Form) write(c *remotecache.Cache) (config, root blob, err error) {
 	for i, l := range c.Layers {
 		list[i] = f.descriptor(l)
 	}
+	for _, d := range c.Chunks() {
+		list = append(list, d)
+	}
 	versioned := specs.Versioned{SchemaVersion: 2}
 	var doc any
 	mediaType := ocispecs.MediaTypeImageManifest

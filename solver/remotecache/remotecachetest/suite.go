@@ -98,6 +98,9 @@ func TestTarget(t *testing.T, open func(t *testing.T) remotecache.Target) {
 		found(t, target, want)
 	}
 	next := Cache("two", large)
+	next.Mounts = []remotecache.Mount{{
+		ID: "/root/.cache", DiffID: digest.FromString("tar"), Written: time.Unix(2e9, 0), Chunks: []remotecache.Chunk{chunk(small), chunk(large), chunk(small)},
+	}}
 	if _, err := target.Save(ctx, next, note); err != nil {
 		t.Fatalf("Save: %v", err)
 	}
@@ -105,6 +108,13 @@ func TestTarget(t *testing.T, open func(t *testing.T) remotecache.Target) {
 	if target.Location() != open(t).Location() || target.Location() == "" {
 		t.Errorf("Location is %q, and %q", target.Location(), open(t).Location())
 	}
+}
+
+// chunk is a blob as a piece of a cache mount.
+func chunk(b Blob) remotecache.Chunk {
+	d := b.Desc()
+	d.MediaType = remotecache.ChunkMediaType
+	return remotecache.Chunk{Descriptor: d, Plain: digest.FromString("plain of " + d.Digest.String())}
 }
 
 func check(t *testing.T, p remotecache.Place, b Blob) {
