@@ -40,7 +40,7 @@ type execOp struct {
 	leaks           *Leaks
 	// allowed are the ids of secrets that this step is given and may let out.
 	allowed []string
-	emptied   bool // cache mounts that are made begin with nothing of others: the step ignores the cache
+	emptied bool // cache mounts that are made begin with nothing of others: the step ignores the cache
 }
 
 func (e *execOp) named(name string) { e.name = name }

@@ -18,7 +18,7 @@ import (
 type services struct {
 	sessions func() *session.Group
 	learned  func(id string, value []byte) // hears of secrets before the step gets them; may be nil
-	mounts   CacheMounts // nil: new cache mounts begin as they say
+	mounts   CacheMounts                   // nil: new cache mounts begin as they say
 	progress progress.Writer
 }
 
