@@ -137,6 +137,7 @@ type build struct {
 
 	watches    *watches   // nil unless the classic builder builds
 	stepImages stepImages // the same
+	delivered  delivered
 	containers containers
 	leftovers  leftovers
 	programs   atomic.Int32 // frontends that are programs, now

@@ -26,6 +26,7 @@ func (b *build) exportInput(ctx context.Context, r Request, res *frontend.Result
 		Metadata: map[string][]byte{},
 		Compat:   r.Compat,
 		Sessions: b.sessions,
+		Streams:  &b.delivered.streams,
 		Fetcher:  b.engine.fetcher(b.groupNow),
 	}
 	var err error
@@ -103,20 +104,20 @@ func (b *build) export(ctx context.Context, exporters []exporter.Exporter, in ex
 	merged := map[string]string{}
 	eg, egCtx := errgroup.WithContext(ctx)
 	for i, x := range exporters {
+		if answer, ok := b.delivered.answer(i); ok {
+			merge(merged, answer, i, len(exporters))
+			continue
+		}
 		eg.Go(func() error {
 			return exportError(x.Name(), b.step(egCtx, x.Name(), func(ctx context.Context, p progress.Writer) error {
 				answer, err := x.Export(ctx, in, p)
 				if err == nil {
 					b.recordResult(ctx, i, answer)
+					b.delivered.done(i, answer)
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				maps.Copy(merged, answer)
-				if len(exporters) > 1 {
-					for k, v := range answer {
-						merged[fmt.Sprintf("exporter.%d.%s", i, k)] = v
-					}
-				}
+				merge(merged, answer, i, len(exporters))
 				return err
 			}))
 		})
@@ -130,6 +131,16 @@ func (b *build) export(ctx context.Context, exporters []exporter.Exporter, in ex
 		}
 	}
 	return merged, nil
+}
+
+// merge adds the answer of output i of n.
+func merge(merged, answer map[string]string, i, n int) {
+	maps.Copy(merged, answer)
+	if n > 1 {
+		for k, v := range answer {
+			merged[fmt.Sprintf("exporter.%d.%s", i, k)] = v
+		}
+	}
 }
 
 // exportError names the output that failed.

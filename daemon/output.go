@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"maps"
 
 	"github.com/slipwaybuild/slipway/exporter"
@@ -18,6 +19,9 @@ func (b *build) outputAll(ctx context.Context, r Request, res *frontend.Result, 
 		answer, err := b.output(ctx, r, res, exporters, caches)
 		if err == nil || again == maxLosses || ctx.Err() != nil || !b.refs.lost() {
 			return answer, err
+		}
+		if b.delivered.broken() {
+			return nil, fmt.Errorf("%w (a part of an output has gone to the client already: build again)", err)
 		}
 		b.engine.log.Info("make what was lost again", "ref", r.Ref, "error", err)
 		if exporters, err = b.engine.exportersFor(r.Outputs, 0); err != nil {

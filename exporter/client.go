@@ -35,15 +35,19 @@ func ToClientWith(ctx context.Context, sessions *session.Group, method string, s
 }
 
 // Stream lets write fill the client's file for an output. md is told to the client. What is written counts only when write
-// succeeds: on an error the client is told that the file is not whole.
-func Stream(ctx context.Context, c session.Caller, id int, md map[string]string, write func(io.Writer) error) error {
+// succeeds: on an error the client is told that the file is not whole. If the output is among streams already, nothing is sent and the
+// error is [ErrStreamBegun].
+func Stream(ctx context.Context, c session.Caller, streams *Streams, id int, md map[string]string, write func(io.Writer) error) error {
+	if streams.Begun(id) {
+		return ErrStreamBegun
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w, err := filesync.SendStream(ctx, c, id, md)
 	if err != nil {
 		return err
 	}
-	if err := write(w); err != nil {
+	if err := write(&onceWriter{w: w, streams: streams, id: id}); err != nil {
 		// Cancelling gives the stream up. Closing it as well might overtake that, and tell the client that all is well.
 		return err
 	}

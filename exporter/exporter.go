@@ -36,6 +36,8 @@ type Input struct {
 	Metadata map[string][]byte
 	// Sessions are those of the build.
 	Sessions *session.Group
+	// Streams is shared by all attempts to write the outputs of a build; nil where there is one only.
+	Streams *Streams
 	// Fetcher brings the bytes of lazy layers.
 	Fetcher layers.Fetcher
 	// InlineCache makes what the config of a platform's image says of the cache, from the diffIDs of the image's layers. It may give

@@ -150,7 +150,7 @@ func TestStreamToWhoHasIt(t *testing.T) {
 	t.Parallel()
 	target := filesync.NewTarget(map[int]filesync.Target{0: {Open: func(map[string]string) (io.WriteCloser, error) { return nil, nil }}})
 	err := exporter.ToClient(t.Context(), sessiontest.Pair(t, target), func(ctx context.Context, c session.Caller) error {
-		return exporter.Stream(ctx, c, 0, nil, func(w io.Writer) error { return write(w, 5<<20) })
+		return exporter.Stream(ctx, c, nil, 0, nil, func(w io.Writer) error { return write(w, 5<<20) })
 	})
 	if err != nil {
 		t.Error(err)
