@@ -5,6 +5,7 @@
 // log, the error with its details, the trace, attestations and the manifests of results.
 //
 //	history.db   records, and the blobs of each
+//	notes/       records that are about to go there: a build's end does not wait for the disk
 //	running/     one file per build that runs, for the case that its daemon dies
 //	journals/    one file per build
 //	blobs/       a content store

@@ -201,7 +201,7 @@ func (s *Store) end(ctx context.Context, b *Build) error {
 	b.mu.Unlock()
 	var err error
 	if !b.start.Unrecorded {
-		if err = s.db.put(kept); err != nil {
+		if err = s.db.note(kept); err != nil {
 			err = errors.Join(fmt.Errorf("write record of build %s: %w", b.start.Ref, err), s.blobs.drop(ctx, digests(kept.blobs)...))
 		}
 	}
@@ -217,6 +217,7 @@ func (s *Store) end(ctx context.Context, b *Build) error {
 	s.ended[b.start.Ref] = newEntry(kept)
 	s.publish(controlapi.BuildHistoryEventType_COMPLETE, kept.record)
 	s.startFinalizer(b)
+	s.settleLater()
 	s.retainLater()
 	return unmarkErr
 }

@@ -35,6 +35,9 @@ func mustOpen(t *testing.T, s *Store, d *controlapi.Descriptor) content.ReaderAt
 
 func damage(t *testing.T, s *Store, ref string) {
 	t.Helper()
+	if err := s.settle(); err != nil {
+		t.Fatal(err)
+	}
 	err := s.db.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordBucket).Put([]byte(ref), []byte("\xff\xff")) })
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,9 @@ var errKilled = status.Error(codes.Aborted, "the daemon ended while the build ra
 
 // recover reads what there is, makes records of builds that were running, and removes what belongs to no record.
 func (s *Store) recover(ctx context.Context) error {
+	if err := s.recoverNotes(ctx); err != nil {
+		return err
+	}
 	list, err := s.db.records()
 	if err != nil {
 		if err = s.removeBad(err); err != nil {
@@ -91,7 +94,7 @@ func (s *Store) bury(ctx context.Context, r *controlapi.BuildHistoryRecord) erro
 	}
 	r.Error, r.ExternalError = st, apiDescriptor(full)
 	kept.blobs = append(kept.blobs, full.Digest.String())
-	if err := s.db.put(kept); err != nil {
+	if err := s.put(kept); err != nil {
 		return fmt.Errorf("write record of build %s: %w", r.Ref, err)
 	}
 	s.ended[r.Ref] = newEntry(kept)

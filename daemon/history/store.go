@@ -57,14 +57,17 @@ type Store struct {
 
 	mu      sync.Mutex
 	closed  bool
-	running map[string]*Build
-	ended   map[string]*entry
-	loose   []looseEnd             // of builds without a record, oldest first
-	late    map[string]*finalizer  // builds that ended and still take spans
-	readers map[string]*readerHold // who listens to one ref
-	subs    map[*subscription]struct{}
-	arrived chan struct{} // closed and replaced whenever a build begins
-	expiry  *time.Timer   // when the next record is old; nil for none
+	closing chan struct{} // closed when closed is set
+	// settling says that somebody is about to bring notes to disk.
+	settling bool
+	running  map[string]*Build
+	ended    map[string]*entry
+	loose    []looseEnd             // of builds without a record, oldest first
+	late     map[string]*finalizer  // builds that ended and still take spans
+	readers  map[string]*readerHold // who listens to one ref
+	subs     map[*subscription]struct{}
+	arrived  chan struct{} // closed and replaced whenever a build begins
+	expiry   *time.Timer   // when the next record is old; nil for none
 }
 
 // entry is what is kept in memory of a record.
@@ -84,7 +87,7 @@ type looseEnd struct {
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{
 		o: o, log: o.Logger, running: map[string]*Build{}, ended: map[string]*entry{}, late: map[string]*finalizer{},
-		readers: map[string]*readerHold{}, subs: map[*subscription]struct{}{}, arrived: make(chan struct{}),
+		readers: map[string]*readerHold{}, subs: map[*subscription]struct{}{}, arrived: make(chan struct{}), closing: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -101,8 +104,12 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.blobs, err = openBlobs(filepath.Join(o.Root, "blobs")); err != nil {
 		return nil, fmt.Errorf("open build history: %w", err)
 	}
-	if s.db, err = openDatabase(filepath.Join(o.Root, "history.db")); err != nil {
+	var bad []error
+	if s.db, bad, err = openDatabase(filepath.Join(o.Root, "history.db"), filepath.Join(o.Root, "notes")); err != nil {
 		return nil, fmt.Errorf("open build history: %w", err)
+	}
+	for _, err := range bad {
+		s.log.WarnContext(ctx, "forget a build whose record cannot be read", "error", err)
 	}
 	if err := s.recover(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open build history: %w", err), s.Close())
@@ -119,6 +126,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.closing)
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
@@ -134,7 +142,7 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 	s.work.Wait()
-	return errors.Join(append(errs, s.db.close())...)
+	return errors.Join(append(errs, s.settle(), s.db.close())...)
 }
 
 // Active counts the builds that run.

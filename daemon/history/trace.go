@@ -117,7 +117,7 @@ func (s *Store) change(ref string, edit func(*saved)) error {
 	kept := saved{record: r, blobs: append([]string(nil), e.blobs...)}
 	edit(&kept)
 	r.Generation++
-	if err := s.db.put(kept); err != nil {
+	if err := s.put(kept); err != nil {
 		return fmt.Errorf("write record of build %s: %w", ref, err)
 	}
 	s.ended[ref] = newEntry(kept)
