@@ -19,6 +19,14 @@ import (
 // keep writes the small content into the store and gives the image its names, which it returns with those added that clients
 // are told. Layers stay where they are, unless others read the store: then it must have them.
 func (x *image) keep(ctx context.Context, in exporter.Input, img *manifest.Image, names []string, p progress.Writer) ([]string, error) {
+	stands, err := x.stands(ctx, in, img, names)
+	if err != nil {
+		return nil, err
+	}
+	if stands {
+		x.tellStanding(img, names, p)
+		return names, nil
+	}
 	if err := x.writeAll(ctx, img, p); err != nil {
 		return nil, err
 	}
@@ -47,6 +55,43 @@ func (x *image) keep(ctx context.Context, in exporter.Input, img *manifest.Image
 		what = said[0]
 	}
 	return said, step(p, "unpacking to "+what, func() error { return x.Images.Unpack(ctx, what, img.Desc) })
+}
+
+// stands tells whether the store has just this image under these names. Settings that ask for more than names, and what refers to an
+// image from outside, are not looked into: then it is stored anew.
+func (x *image) stands(ctx context.Context, in exporter.Input, img *manifest.Image, names []string) (bool, error) {
+	if len(names) == 0 || x.canonical || x.unpack || x.danglingPrefix != "" || len(img.Referrers) > 0 {
+		return false, nil
+	}
+	var contents []digest.Digest
+	for _, b := range img.Blobs {
+		if b.Data != nil {
+			contents = append(contents, b.Desc.Digest)
+		}
+	}
+	var refs []*layers.Ref
+	for _, platform := range in.Platforms {
+		refs = append(refs, platform.Ref)
+	}
+	for _, name := range names {
+		if ok, err := x.Images.Stands(ctx, name, img.Desc, contents, refs...); !ok || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// tellStanding shows what keep shows, of an image that is there.
+func (x *image) tellStanding(img *manifest.Image, names []string, p progress.Writer) {
+	nothing := func() error { return nil }
+	for _, b := range img.Blobs {
+		if b.Data != nil {
+			_ = step(p, x.what(img, b)+b.Desc.Digest.String(), nothing) // it does not fail
+		}
+	}
+	for _, name := range names {
+		_ = step(p, "naming to "+name, nothing)
+	}
 }
 
 // name gives the image its names.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -75,6 +76,20 @@ func (s *Store) hold(ctx context.Context, d digest.Digest, refs []*layers.Ref) e
 		err = s.layers.Hold(ctx, owner(d), stack)
 	}
 	return errors.Join(err, stack.Release())
+}
+
+// holds tells whether just the layers of refs are held for d.
+func (s *Store) holds(ctx context.Context, d digest.Digest, refs []*layers.Ref) (bool, error) {
+	held, err := s.layers.Held(ctx, owner(d))
+	if errors.Is(err, layers.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	stack := s.layers.Stack(refs...)
+	same := slices.Equal(held.IDs(), stack.IDs())
+	return same, errors.Join(held.Release(), stack.Release())
 }
 
 // unholdUnnamed gives the layers of d back if no name refers to it any more.

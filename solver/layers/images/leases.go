@@ -29,14 +29,57 @@ const (
 // WithLease returns a context under which everything written to Content stays until done is called. done may be called with a
 // context of its own; a lease whose done is never called ends with the process.
 func (s *Store) WithLease(ctx context.Context) (_ context.Context, done func(context.Context) error, _ error) {
-	id := "slipway-tmp-" + rand.Text()
-	l := leases.Lease{ID: id}
-	_, err := s.leases.Create(ctx, leases.WithID(id), leases.WithLabel(labelTemporary, s.id), leases.WithExpiration(temporaryMost))
-	if err != nil && !errdefs.IsAlreadyExists(err) { // it would be ours
-		return nil, nil, fmt.Errorf("lease content: %w", err)
+	l := &lateLease{lease: leases.Lease{ID: "slipway-tmp-" + rand.Text()}}
+	l.create = func(ctx context.Context) error {
+		_, err := s.leases.Create(ctx, leases.WithID(l.lease.ID), leases.WithLabel(labelTemporary, s.id), leases.WithExpiration(temporaryMost))
+		if err != nil && !errdefs.IsAlreadyExists(err) { // it would be ours
+			return fmt.Errorf("lease content: %w", err)
+		}
+		return nil
 	}
-	done = func(ctx context.Context) error { return ignoreNotFound(s.leases.Delete(ctx, l)) }
-	return leases.WithLease(ctx, id), done, nil
+	ctx = leases.WithLease(context.WithValue(ctx, lateKey{}, l), l.lease.ID)
+	if s.backing.Shared() {
+		if err := takeLease(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	done = func(ctx context.Context) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.taken {
+			return nil
+		}
+		return ignoreNotFound(s.leases.Delete(ctx, l.lease))
+	}
+	return ctx, done, nil
+}
+
+// lateLease is a lease that is made when something is first written under it: a build that changed nothing writes nothing, and need not
+// wait for the disk twice.
+type lateLease struct {
+	lease  leases.Lease
+	create func(context.Context) error
+
+	mu    sync.Mutex
+	taken bool
+}
+
+type lateKey struct{}
+
+// takeLease makes the lease of the context, if there is one that is not made yet.
+func takeLease(ctx context.Context) error {
+	l, ok := ctx.Value(lateKey{}).(*lateLease)
+	if !ok {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.taken {
+		return nil
+	}
+	err := l.create(ctx)
+	l.taken = err == nil
+	return err
 }
 
 // leased is WithLease for a context that has no lease yet.

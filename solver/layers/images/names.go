@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -42,6 +43,29 @@ func (s *Store) Put(ctx context.Context, name string, target ocispecs.Descriptor
 		return errors.Join(err, s.unholdUnnamed(context.WithoutCancel(ctx), target.Digest))
 	}
 	return nil
+}
+
+// Stands tells whether all is as Put with the same arguments would leave it, and whether the given contents are there: then there is
+// nothing to be written. Elsewhere than in a store of one's own the answer is no. refs are as for Put.
+func (s *Store) Stands(ctx context.Context, name string, target ocispecs.Descriptor, contents []digest.Digest, refs ...*layers.Ref) (bool, error) {
+	if s.backing.Shared() || s.layers == nil || name == "" || len(refs) == 0 {
+		return false, nil
+	}
+	have, err := s.images.Get(ctx, name)
+	if err != nil || !sameTarget(have.Target, target) {
+		return false, ignoreNotFound(err)
+	}
+	for _, d := range contents {
+		if _, err := s.content.Info(ctx, d); err != nil {
+			return false, ignoreNotFound(err)
+		}
+	}
+	return s.holds(ctx, target.Digest, refs)
+}
+
+// sameTarget compares what names keep of their targets.
+func sameTarget(a, b ocispecs.Descriptor) bool {
+	return a.Digest == b.Digest && a.MediaType == b.MediaType && a.Size == b.Size && maps.Equal(a.Annotations, b.Annotations)
 }
 
 // rename runs inside one transaction where there are such: a crash leaves all of it or nothing. Elsewhere the order is one in

@@ -11,7 +11,8 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// namespacedContent puts the namespace on every context, so that callers need not know of namespaces.
+// namespacedContent puts the namespace on every context, so that callers need not know of namespaces, and makes leases when they are
+// needed.
 type namespacedContent struct {
 	super content.Store
 	ns    string
@@ -56,6 +57,9 @@ func (c namespacedContent) Abort(ctx context.Context, ref string) error {
 }
 
 func (c namespacedContent) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	if err := takeLease(ctx); err != nil {
+		return nil, err
+	}
 	w, err := c.super.Writer(c.in(ctx), opts...)
 	if err != nil {
 		return nil, err

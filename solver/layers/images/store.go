@@ -44,6 +44,7 @@ type layerStore interface {
 	AddRemote(ctx context.Context, blobs ...layers.RemoteBlob) (*layers.Ref, error)
 	Stack(refs ...*layers.Ref) *layers.Ref
 	Hold(ctx context.Context, owner string, r *layers.Ref) error
+	Held(ctx context.Context, owner string) (*layers.Ref, error)
 	Drop(ctx context.Context, owner string) error
 	Tar(ctx context.Context, r *layers.Ref, i int) (io.ReadSeekCloser, int64, error)
 }

@@ -24,6 +24,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Opener) {
 		{"ContentOutsideLeasesAndImagesIsCollected", testContentOutsideLeasesAndImagesIsCollected},
 		{"KeepAdoptsContent", testKeepAdoptsContent},
 		{"Restart", testRestart},
+		{"Stands", testStands},
 		{"ProviderReadsUncompressedLayersFromTheLayerStore", testProviderReadsUncompressedLayersFromTheLayerStore},
 		{"LayersOfAnImage", testLayersOfAnImage},
 		{"PutOfWhatIsNotThere", testPutOfWhatIsNotThere},

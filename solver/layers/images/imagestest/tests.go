@@ -62,6 +62,38 @@ func testImageWithoutName(w *world) {
 	w.want("app")
 }
 
+func testStands(w *world) {
+	ctx := w.Context()
+	b, other := w.build("one", ptr("app")), w.build("two", ptr("other"))
+	ref := func(b built) *layers.Ref {
+		r, err := w.layers.Pin(ctx, layers.ID(b.config.RootFS.DiffIDs[0]))
+		w.ok(err)
+		w.Cleanup(func() { _ = r.Release() })
+		return r
+	}
+	one, two := ref(b), ref(other)
+	contents := []digest.Digest{b.target.Digest, b.manifest.Config.Digest}
+	check := func(why, name string, target ocispecs.Descriptor, contents []digest.Digest, want bool, refs ...*layers.Ref) {
+		w.Helper()
+		got, err := w.images.Stands(ctx, name, target, contents, refs...)
+		w.ok(err)
+		if got != (want && !w.images.Shared()) {
+			w.Errorf("%s: %v", why, got)
+		}
+	}
+	check("as it was put", "app", b.target, contents, true, one)
+	check("no such name", "app:2", b.target, contents, false, one)
+	check("another image's name", "other", b.target, contents, false, one)
+	check("content that is not there", "app", b.target, append(contents, digest.FromString("gone")), false, one)
+	check("other layers", "app", b.target, contents, false, one, two)
+	check("no layers", "app", b.target, contents, false)
+	changed := b.target
+	changed.Annotations = map[string]string{"a": "b"}
+	check("another descriptor", "app", changed, contents, false, one)
+	w.ok(w.layers.Drop(ctx, "image:"+b.target.Digest.String()))
+	check("layers that are not held", "app", b.target, contents, false, one)
+}
+
 func testContentOutsideLeasesAndImagesIsCollected(w *world) {
 	b := w.build("one", nil)
 	if w.hasContent(b.target.Digest) {
