@@ -32,7 +32,7 @@ func (b *build) exportEarlier(ctx context.Context, r Request, exporters []export
 	if err != nil {
 		return nil, err
 	}
-	in.Sessions, in.Fetcher = b.sessions, b.engine.fetcher(b.groupNow)
+	in.Sessions, in.Host, in.Fetcher = b.sessions, b.engine.sameHost, b.engine.fetcher(b.groupNow)
 	if r.Compat != 0 {
 		in.Compat = r.Compat
 	}

@@ -27,6 +27,7 @@ func (b *build) exportInput(ctx context.Context, r Request, res *frontend.Result
 		Compat:   r.Compat,
 		Sessions: b.sessions,
 		Streams:  &b.delivered.streams,
+		Host:     b.engine.sameHost,
 		Fetcher:  b.engine.fetcher(b.groupNow),
 	}
 	var err error

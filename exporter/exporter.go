@@ -9,6 +9,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/exporter/attestation"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/samehost"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
@@ -38,6 +39,8 @@ type Input struct {
 	Sessions *session.Group
 	// Streams is shared by all attempts to write the outputs of a build; nil where there is one only.
 	Streams *Streams
+	// Host reaches the files of clients on this host; nil reaches none.
+	Host *samehost.Host
 	// Fetcher brings the bytes of lazy layers.
 	Fetcher layers.Fetcher
 	// InlineCache makes what the config of a platform's image says of the cache, from the diffIDs of the image's layers. It may give

@@ -129,7 +129,7 @@ func TestStream(t *testing.T) {
 	} {
 		var f exportertest.File
 		err := exporter.ToClient(t.Context(), sessiontest.Pair(t, f.Target(7)), func(_ context.Context, caller session.Caller) error {
-			return exporter.Stream(ctx, caller, 7, map[string]string{"k": "v"}, c.write)
+			return exporter.Stream(ctx, exporter.Input{}, caller, 7, map[string]string{"k": "v"}, c.write)
 		})
 		if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: got %v", c.name, err)
@@ -150,7 +150,7 @@ func TestStreamToWhoHasIt(t *testing.T) {
 	t.Parallel()
 	target := filesync.NewTarget(map[int]filesync.Target{0: {Open: func(map[string]string) (io.WriteCloser, error) { return nil, nil }}})
 	err := exporter.ToClient(t.Context(), sessiontest.Pair(t, target), func(ctx context.Context, c session.Caller) error {
-		return exporter.Stream(ctx, c, nil, 0, nil, func(w io.Writer) error { return write(w, 5<<20) })
+		return exporter.Stream(ctx, exporter.Input{}, c, 0, nil, func(w io.Writer) error { return write(w, 5<<20) })
 	})
 	if err != nil {
 		t.Error(err)

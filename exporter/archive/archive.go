@@ -104,7 +104,7 @@ func (x *archive) Export(ctx context.Context, in exporter.Input, p progress.Writ
 		return answer, upload(ctx, in.Sessions, img, sent)
 	}
 	return answer, exporter.ToClient(ctx, in.Sessions, func(ctx context.Context, c session.Caller) error {
-		return exporter.Stream(ctx, c, in.Streams, x.id, answer, func(w io.Writer) error {
+		return exporter.Stream(ctx, in, c, x.id, answer, func(w io.Writer) error {
 			return x.write(ctx, io.MultiWriter(w, sent), img, names)
 		})
 	})

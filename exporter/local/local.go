@@ -6,7 +6,6 @@ import (
 
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/session"
-	"github.com/slipwaybuild/slipway/session/filesync"
 	"github.com/slipwaybuild/slipway/solver/layers"
 	"github.com/slipwaybuild/slipway/solver/progress"
 )
@@ -42,6 +41,6 @@ func (l *local) Export(ctx context.Context, in exporter.Input, p progress.Writer
 	sent := exporter.Meter(p, progress.Status{ID: "copying files"})
 	defer sent.Done()
 	return nil, exporter.ToClient(ctx, in.Sessions, func(ctx context.Context, c session.Caller) error {
-		return filesync.SendTree(ctx, c, l.id, nil, exporter.ClientTree(tree), sent.Add)
+		return exporter.WriteTree(ctx, in.Host, c, l.id, tree, sent.Add)
 	})
 }

@@ -47,7 +47,7 @@ func (t *tarball) Export(ctx context.Context, in exporter.Input, p progress.Writ
 	sent := exporter.Meter(p, progress.Status{ID: "sending tarball"})
 	defer sent.Done()
 	return nil, exporter.ToClient(ctx, in.Sessions, func(ctx context.Context, c session.Caller) error {
-		return exporter.Stream(ctx, c, in.Streams, t.id, nil, func(w io.Writer) error {
+		return exporter.Stream(ctx, in, c, t.id, nil, func(w io.Writer) error {
 			return Write(ctx, io.MultiWriter(w, sent), tree)
 		})
 	})

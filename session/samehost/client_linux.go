@@ -118,7 +118,10 @@ func (c *client) passFile(ctx context.Context, n nonce, to Target, about map[str
 		return conn.Close()
 	}
 	err = c.lend(ctx, n, f)
-	return errors.Join(err, f.End(err))
+	if eerr := f.End(err); err == nil {
+		err = eerr
+	}
+	return err
 }
 
 // lend passes a file and waits until the daemon has written it.

@@ -225,9 +225,9 @@ func (h *Host) take(n nonce) chan<- arrival {
 	return c
 }
 
-// ask has the client pass a descriptor. answered is closed when the client's call has returned, which err then says the end of.
+// ask has the client pass a descriptor. The client's call goes on until answered says how it ended; ctx ends it.
 func (h *Host) ask(ctx context.Context, c session.Caller, a ask) (_ *arrival, answered <-chan error, err error) {
-	if !c.Supports(fullMethod) {
+	if h == nil || !c.Supports(fullMethod) {
 		return nil, nil, ErrUnavailable
 	}
 	n := newNonce()
@@ -238,10 +238,14 @@ func (h *Host) ask(ctx context.Context, c session.Caller, a ask) (_ *arrival, an
 	h.mu.Unlock()
 	done := make(chan error, 1)
 	go func() { done <- call(ctx, c.Conn(), a) }()
+	late := time.NewTimer(askTime)
+	defer late.Stop()
 	select {
 	case got := <-waiting:
 		return &got, done, nil
 	case err = <-done:
+	case <-late.C:
+		err = fmt.Errorf("nothing was passed within %s", askTime)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
@@ -262,29 +266,85 @@ func (h *Host) ask(ctx context.Context, c session.Caller, a ask) (_ *arrival, an
 
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
 
-// askTime bounds how long a client may take to pass a directory.
+// askTime bounds how long a client may take to pass a descriptor.
 const askTime = 10 * time.Second
+
+// askDir has the client pass a directory, and waits until it has done so.
+func (h *Host) askDir(ctx context.Context, c session.Caller, a ask, k kind) (*arrival, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	got, answered, err := h.ask(ctx, c, a)
+	if err != nil {
+		return nil, err
+	}
+	<-answered // an error after the descriptor was passed changes nothing
+	_ = got.conn.Close()
+	if got.kind != k {
+		err := fmt.Errorf("%w: the client passed something else", ErrUnavailable)
+		if got.file != nil {
+			err = errors.Join(err, got.file.Close())
+		}
+		return nil, err
+	}
+	return got, nil
+}
 
 // OpenDir asks the client of a session for a directory that it offers, to be read with its identity. The caller closes it. The error
 // is [ErrUnavailable] if the session has to serve.
 func (h *Host) OpenDir(ctx context.Context, c session.Caller, name string) (*Dir, error) {
-	if h == nil {
-		return nil, ErrUnavailable
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	a, answered, err := h.ask(ctx, c, ask{Dir: &name})
+	a, err := h.askDir(ctx, c, ask{Dir: &name}, kindDir)
 	if err != nil {
 		return nil, fmt.Errorf("directory %q: %w", name, err)
-	}
-	<-answered // an error after the descriptor was passed changes nothing
-	_ = a.conn.Close()
-	if a.kind != kindDir {
-		return nil, errors.Join(fmt.Errorf("directory %q: %w: the client passed something else", name, ErrUnavailable), a.close())
 	}
 	d, err := newDir(h.own, a)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("directory %q: %w", name, unavailable(err)), a.file.Close())
 	}
 	return d, nil
+}
+
+// OpenTree asks the client of a session for the directory of an export, to be written with its identity. The caller closes it. The
+// error is [ErrUnavailable] if the session has to serve.
+func (h *Host) OpenTree(ctx context.Context, c session.Caller, exporter int) (*Tree, error) {
+	a, err := h.askDir(ctx, c, ask{Output: &exporter}, kindTree)
+	if err != nil {
+		return nil, fmt.Errorf("output %d: %w", exporter, err)
+	}
+	t, err := newThreads(h.own, a.from)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("output %d: %w", exporter, unavailable(err)), a.file.Close())
+	}
+	return &Tree{file: a.file, threads: t, keepOwner: a.flags&flagKeepOwner != 0, delete: a.flags&flagDelete != 0}, nil
+}
+
+// OpenStream asks the client of a session for the file of an export, to be written with its identity. about is what the exporter says of
+// it. The caller calls Close, or Abort. The error is [ErrUnavailable] if the session has to serve.
+func (h *Host) OpenStream(ctx context.Context, c session.Caller, exporter int, about map[string]string) (*Stream, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	s, err := h.openStream(ctx, c, ask{Output: &exporter, About: about})
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("output %d: %w", exporter, err)
+	}
+	s.cancel = cancel
+	return s, nil
+}
+
+func (h *Host) openStream(ctx context.Context, c session.Caller, a ask) (*Stream, error) {
+	got, answered, err := h.ask(ctx, c, a)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{ctx: ctx, conn: got.conn, file: got.file, answered: answered}
+	switch got.kind {
+	case kindHave:
+		return s, nil
+	case kindStream:
+		if s.threads, err = newThreads(h.own, got.from); err == nil {
+			return s, nil
+		}
+	default:
+		err = errors.New("the client passed something else")
+	}
+	return nil, errors.Join(unavailable(err), got.close())
 }

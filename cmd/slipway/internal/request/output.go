@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/slipwaybuild/slipway/session/filesync"
+	"github.com/slipwaybuild/slipway/session/samehost"
 	"github.com/tonistiigi/go-csvvalue"
 	"golang.org/x/term"
 )
@@ -20,6 +21,8 @@ type Output struct {
 	Attrs map[string]string
 	// Target is where the client takes it, nil if it stays at the daemon or goes elsewhere.
 	Target *filesync.Target
+
+	file bool // Target opens a regular file
 }
 
 // parseOutputs reads --output, --push, --load and the tags. Without any, the outcome is an image in the local store.
@@ -109,9 +112,11 @@ func (out *Output) takeDest(stdout io.Writer) error {
 			out.Target = &filesync.Target{Open: func(map[string]string) (io.WriteCloser, error) { return keepOpen{stdout}, nil }}
 			return nil
 		}
-		if fi, err := os.Stat(dest); err == nil && fi.IsDir() {
+		fi, err := os.Stat(dest)
+		if err == nil && fi.IsDir() {
 			return fmt.Errorf("destination of %s output is a directory: %s", out.Type, dest)
 		}
+		out.file = err != nil || fi.Mode().IsRegular()
 		out.Target = &filesync.Target{Open: func(map[string]string) (io.WriteCloser, error) { return createFile(dest) }}
 	default:
 		if given {
@@ -208,4 +213,39 @@ func (f *pendingFile) Close() error {
 		_ = os.Remove(f.Name())
 	}
 	return err
+}
+
+// lend lets the daemon write a file that a target opens.
+func lend(to filesync.Target) func(map[string]string) (samehost.File, error) {
+	return func(about map[string]string) (samehost.File, error) {
+		w, err := to.Open(about)
+		if w == nil || err != nil {
+			return nil, err
+		}
+		f, ok := w.(*pendingFile)
+		if !ok {
+			return nil, errors.Join(samehost.ErrUnavailable, w.Close()) // it has become something else
+		}
+		return lentFile{f}, nil
+	}
+}
+
+// lentFile is a file that is written by another process.
+type lentFile struct{ *pendingFile }
+
+// Control implements [samehost.File].
+func (f lentFile) Control(use func(fd uintptr)) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(use)
+}
+
+// End implements [samehost.File].
+func (f lentFile) End(cause error) error {
+	if cause != nil {
+		f.Abort(cause)
+	}
+	return f.Close()
 }

@@ -44,6 +44,16 @@ func (p *Prepared) SameHost(dial func(context.Context) (net.Conn, error)) {
 			o.Sources[name] = samehost.Source{Path: dir.Path, ResetOwner: true} // as all directories of a build are
 		}
 	}
+	for i, out := range p.Outputs {
+		if out.Target == nil {
+			continue
+		}
+		if to := *out.Target; to.Dir != "" {
+			o.Targets[i] = samehost.Target{Dir: to.Dir, KeepOwner: to.KeepOwner, Delete: to.Delete}
+		} else if out.file {
+			o.Targets[i] = samehost.Target{Open: lend(to)}
+		}
+	}
 	p.Session.Allow(samehost.New(o))
 }
 
