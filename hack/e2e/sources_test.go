@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha512"
 	"encoding/hex"
@@ -60,6 +61,16 @@ func TestBlobsAsFiles(t *testing.T) {
 	}
 	if out := solve(t, c, llb.ImageBlob(ref), client.SolveOpt{}); read(t, out, strings.TrimPrefix(digestOf(t, l), "sha256:")) != "a blob's bytes" {
 		t.Error("without a name the file is not called by its digest")
+	}
+
+	// Manifests of this length are refused.
+	long := static.NewLayer(bytes.Repeat([]byte("long"), 4<<20), types.OCIUncompressedLayer)
+	if err := remote.WriteLayer(tag(t, r.Host+"/blobs:x").Context(), long); err != nil {
+		t.Fatal(err)
+	}
+	out = solve(t, c, llb.ImageBlob(r.Host+"/blobs@"+digestOf(t, long), llb.Filename("long")), client.SolveOpt{})
+	if fi, err := os.Stat(filepath.Join(out, "long")); err != nil || fi.Size() != 16<<20 {
+		t.Errorf("a long blob: %v, %v", fi, err)
 	}
 
 	store, err := local.NewStore(t.TempDir())

@@ -152,7 +152,7 @@ func (p *pinned) open(ctx context.Context, env source.Env) (io.ReadCloser, error
 		return oci.Open(ctx, env.Sessions(), p.q.store, d)
 	}
 	r := p.s.o.Registry.Resolver(registry.ResolverOptions{Sessions: env.Sessions})
-	_, found, err := r.Resolve(ctx, p.q.ref) // for its length, to go on where an interrupted download was
+	found, err := r.Find(ctx, p.q.ref) // for its length, to go on where an interrupted download was
 	if err != nil {
 		return nil, err
 	}

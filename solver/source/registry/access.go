@@ -78,7 +78,7 @@ func (r *Resolver) Admit(ctx context.Context, ref string) error {
 			return nil
 		}
 	}
-	if _, _, err := r.Resolve(ctx, ref); err != nil {
+	if _, err := r.Find(ctx, ref); err != nil {
 		return err
 	}
 	r.Granted(ref, spec.Digest())

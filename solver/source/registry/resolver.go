@@ -7,6 +7,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/pkg/reference"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/session"
@@ -43,6 +45,32 @@ var _ remotes.Resolver = (*Resolver)(nil)
 func (r *Resolver) Resolve(ctx context.Context, ref string) (string, ocispecs.Descriptor, error) {
 	name, desc, err := r.docker().Resolve(r.quiet(ctx), ref)
 	return name, desc, wrap("resolve", ref, err)
+}
+
+// Find checks that what ref names by digest is there, be it a manifest or a blob of any length, and tells its length.
+func (r *Resolver) Find(ctx context.Context, ref string) (ocispecs.Descriptor, error) {
+	_, desc, err := r.Resolve(ctx, ref)
+	if !errdefs.IsNotFound(err) {
+		return desc, err
+	}
+	// A blob that is longer than manifests may be is not found like that.
+	spec, perr := reference.Parse(ref)
+	if perr != nil || spec.Digest() == "" {
+		return desc, err
+	}
+	f, ferr := r.docker().Fetcher(r.quiet(ctx), ref)
+	if ferr != nil {
+		return desc, err
+	}
+	by, ok := f.(remotes.FetcherByDigest)
+	if !ok {
+		return desc, err
+	}
+	body, found, ferr := by.FetchByDigest(r.quiet(ctx), spec.Digest()) // the bytes are not asked for before they are read
+	if ferr != nil {
+		return desc, err
+	}
+	return found, body.Close()
 }
 
 // Fetcher pulls from the repository of ref. What it opens goes on where it was after an interruption; bytes are not verified. URLs
