@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/buildkit/sourcepolicy/policysession"
+	"github.com/slipwaybuild/slipway/solver/keylock"
 )
 
 // Verifier asks the client's session about a source.
@@ -34,6 +35,7 @@ type Guard struct {
 	verify  Verifier
 	resolve Resolver
 
+	asking  keylock.Locks[[sha256.Size]byte] // by question, too
 	mu      sync.Mutex
 	allowed map[[sha256.Size]byte]*pb.SourceOp // by question: a client is asked once about the same thing
 }
@@ -76,6 +78,11 @@ func (g *Guard) Check(ctx context.Context, op *pb.SourceOp, p *pb.Platform) (*pb
 	op.Identifier = canonical(written)
 	asked := op.Identifier
 	question := questionOf(written, op, p)
+	unlock, err := g.asking.Lock(ctx, question)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	g.mu.Lock()
 	known := g.allowed[question]
 	g.mu.Unlock()

@@ -67,10 +67,10 @@ func compile(p *spb.Policy) ([]rule, error) {
 	list := make([]rule, len(p.Rules))
 	for i, r := range p.Rules {
 		if r == nil || r.Selector == nil {
-			return nil, fmt.Errorf("rule %d has no selector", i)
+			return nil, fmt.Errorf("rule %d: invalid nil selector in policy", i)
 		}
 		if _, ok := spb.PolicyAction_name[int32(r.Action)]; !ok {
-			return nil, fmt.Errorf("rule %d: unknown action %d", i, r.Action)
+			return nil, fmt.Errorf("rule %d: unknown type %q", i, r.Action)
 		}
 		if r.Action == spb.PolicyAction_CONVERT && r.Updates == nil {
 			return nil, fmt.Errorf("rule %d: missing destination for convert rule", i)

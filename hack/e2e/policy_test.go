@@ -111,7 +111,7 @@ func TestSourcePolicies(t *testing.T) {
 	})
 	t.Run("nonsense", func(t *testing.T) {
 		_, err := trySolve(t, c, llb.Scratch(), client.SolveOpt{SourcePolicy: &spb.Policy{Rules: []*spb.Rule{{}}}})
-		if grpcerrors.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "no selector") {
+		if grpcerrors.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "nil selector") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -145,7 +145,7 @@ type LoadOptions struct {
 	NoCache bool
 	// Solve serves build ops; nil refuses them. It must not be a method of something that outlives the build.
 	Solve SolveFunc
-	// Rewrite is where a source policy goes; nil leaves sources as they are.
+	// Rewrite is where a source policy goes; nil leaves sources as they are. It is called for several sources at a time.
 	Rewrite RewriteFunc
 	// Policy names what Rewrite and Solve refuse or replace; "" if that is nothing. It enters the keys of build ops: what one
 	// policy let through is no answer under another.

@@ -1,10 +1,12 @@
 package ops
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/moby/buildkit/client/llb"
@@ -332,5 +334,24 @@ func BenchmarkLoad2000(b *testing.B) {
 		if _, err := y.f.NewLoader(LoadOptions{}).Load(b.Context(), def); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A policy may let one source wait for what it does with another.
+func TestSourcesPassThePolicyTogether(t *testing.T) {
+	y := newYard(t, nil)
+	var all sync.WaitGroup
+	all.Add(2)
+	l := y.f.NewLoader(LoadOptions{Rewrite: func(ctx context.Context, op *pb.SourceOp, _ *pb.Platform) (*pb.SourceOp, error) {
+		all.Done()
+		all.Wait()
+		return op, nil
+	}})
+	def, err := mem("a").File(llb.Copy(mem("b"), "/", "/")).Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Load(t.Context(), def.ToPB()); err != nil {
+		t.Fatal(err)
 	}
 }
