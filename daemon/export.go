@@ -40,8 +40,11 @@ func (b *build) exportInput(ctx context.Context, r Request, res *frontend.Result
 	}
 	// A frontend that was asked for several platforms, or for one as if it were several, answers with a map.
 	in.MultiPlatform = len(res.Refs) > 0
-	if err := b.warnOfPlatforms(ctx, cmp.Or(r.FrontendAttrs["platform"], platforms.Format(b.engine.platform)), ps, in.MultiPlatform); err != nil {
-		return in, err
+	if _, said := res.Metadata[exptypes.ExporterPlatformsKey]; said || !res.IsEmpty() {
+		asked := cmp.Or(r.FrontendAttrs["platform"], platforms.Format(b.engine.platform))
+		if err := b.warnOfPlatforms(ctx, asked, ps, in.MultiPlatform); err != nil {
+			return in, err
+		}
 	}
 	in.Platforms = make([]exporter.Platform, len(ps.Platforms))
 	eg, egCtx := errgroup.WithContext(ctx)

@@ -49,7 +49,7 @@ func (b *build) output(ctx context.Context, r Request, res *frontend.Result, exp
 	}
 	defer b.keepResult(ctx, in, steps)()
 	if r.AskExporters {
-		more, err := b.askExporters(ctx, len(exporters), res.Metadata, in)
+		more, err := b.askExporters(ctx, len(exporters), res, in)
 		if err != nil {
 			return nil, err
 		}

@@ -87,17 +87,17 @@ func (e *Engine) resolveImage(images *image.Source) metaResolver {
 		if o.NoConfig {
 			res.Config = nil
 		}
-		pinned := pinnedOp(op, "docker-image://", c.Ref, c.Digest)
 		if o.AttestationChain || len(o.ResolveAttestations) > 0 {
 			// Of what was just found, should the tag move meanwhile.
-			at := strings.TrimPrefix(pinned.Identifier, "docker-image://")
-			chain, err := images.ResolveAttestations(ctx, env, at, e.platformOf(o.Platform), image.Mode(o.ResolveMode), o.ResolveAttestations)
+			chain, err := images.ResolveAttestations(ctx, env, pinned(c.Ref, c.Digest), e.platformOf(o.Platform), image.Mode(o.ResolveMode), o.ResolveAttestations)
 			if err != nil {
 				return nil, err
 			}
 			res.AttestationChain = chainOf(chain)
 		}
-		return &sourceresolver.MetaResponse{Op: pinned, Image: res}, nil
+		named := op.CloneVT()
+		named.Identifier = "docker-image://" + c.Ref
+		return &sourceresolver.MetaResponse{Op: named, Image: res}, nil
 	}
 }
 
@@ -136,18 +136,16 @@ func (e *Engine) resolveLayout(layouts *oci.Source) metaResolver {
 	}
 }
 
-// pinnedOp is the op for exactly what was resolved: between this answer and the build a tag may move.
-func pinnedOp(op *pb.SourceOp, scheme, ref string, d digest.Digest) *pb.SourceOp {
-	pinned := op.CloneVT()
-	pinned.Identifier = scheme + ref
+// pinned is a reference to exactly what was resolved.
+func pinned(ref string, d digest.Digest) string {
 	if named, err := distref.ParseNormalizedNamed(ref); err == nil {
 		if _, ok := named.(distref.Digested); !ok {
 			if canonical, err := distref.WithDigest(named, d); err == nil {
-				pinned.Identifier = scheme + canonical.String()
+				return canonical.String()
 			}
 		}
 	}
-	return pinned
+	return ref
 }
 
 func resolveGit(repos *git.Source) metaResolver {

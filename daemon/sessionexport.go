@@ -8,17 +8,18 @@ import (
 	sessionexporter "github.com/moby/buildkit/session/exporter"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/slipwaybuild/slipway/exporter"
+	"github.com/slipwaybuild/slipway/frontend"
 	"github.com/slipwaybuild/slipway/session"
 	"google.golang.org/grpc/codes"
 )
 
 // askExporters lets the client choose further outputs, knowing what was built. There are count outputs already.
-func (b *build) askExporters(ctx context.Context, count int, metadata map[string][]byte, in exporter.Input) ([]exporter.Exporter, error) {
-	req := &sessionexporter.FindExportersRequest{Metadata: metadata}
+func (b *build) askExporters(ctx context.Context, count int, res *frontend.Result, in exporter.Input) ([]exporter.Exporter, error) {
+	req := &sessionexporter.FindExportersRequest{Metadata: res.Metadata}
 	for _, p := range in.Platforms {
-		id := ""
-		if ids := p.Ref.IDs(); len(ids) > 0 {
-			id = string(ids[len(ids)-1])
+		id, err := b.shownRef(res, p)
+		if err != nil {
+			return nil, err
 		}
 		req.Refs = append(req.Refs, id)
 	}
@@ -35,6 +36,20 @@ func (b *build) askExporters(ctx context.Context, count int, metadata map[string
 		outputs = append(outputs, Output{Type: x.GetType(), Attrs: x.GetAttrs()})
 	}
 	return b.engine.exportersFor(outputs, count)
+}
+
+// shownRef names what was built for a platform. A client that drives the build can look into it by that name.
+func (b *build) shownRef(res *frontend.Result, p exporter.Platform) (string, error) {
+	if ref, ok := res.FindRef(p.ID); ok && b.gateway != nil {
+		shown, err := b.gateway.encodeRef(ref)
+		if err != nil || shown.Id != "" {
+			return shown.GetId(), err
+		}
+	}
+	if ids := p.Ref.IDs(); len(ids) > 0 {
+		return string(ids[len(ids)-1]), nil
+	}
+	return "", nil
 }
 
 // tellExporters tells the client what clients learn of a build, before the build ends.

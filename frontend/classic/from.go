@@ -180,7 +180,9 @@ func (b *builder) pull(ctx context.Context, name string, p *ocispecs.Platform) (
 	if img.config, err = parseImage(res.Image.Config); err != nil {
 		return nil, fmt.Errorf("image %s: %w", ref, err)
 	}
-	ref = strings.TrimPrefix(res.Op.GetIdentifier(), "docker-image://")
+	if ref, err = pinned(strings.TrimPrefix(res.Op.GetIdentifier(), "docker-image://"), res.Image.Digest); err != nil {
+		return nil, fmt.Errorf("image %s: %w", ref, err)
+	}
 	img.state = llb.Image(ref, mode, llb.WithCustomName("FROM "+ref))
 	return img, nil
 }
@@ -200,6 +202,22 @@ func (b *builder) bring(ctx context.Context, named reference.Named, p *ocispecs.
 		return mode, err
 	}
 	return llb.ResolveModePreferLocal, nil
+}
+
+// pinned is a reference to exactly what was resolved: the tag may move before it is built on.
+func pinned(ref string, d digest.Digest) (string, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref, err
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return ref, nil
+	}
+	canonical, err := reference.WithDigest(named, d)
+	if err != nil {
+		return ref, err
+	}
+	return canonical.String(), nil
 }
 
 // byID is the reference to an image of the store that is named by its id; "" for other names. A name that looks like an id and is one
