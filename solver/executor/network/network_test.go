@@ -50,9 +50,28 @@ func bridged(t *testing.T, subnet string) Options {
 		t.Fatal(err)
 	}
 	return Options{
-		Root: t.TempDir(), Mode: Bridge, PluginDirs: dirs, BridgeName: name, BridgeSubnet: subnet,
+		Root: rootDir(t), Mode: Bridge, PluginDirs: dirs, BridgeName: name, BridgeSubnet: subnet,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
+}
+
+// rootDir is a network's directory, in which nothing may be mounted when the test ends. What is, is unmounted.
+func rootDir(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	t.Cleanup(func() {
+		left, err := filepath.Glob(filepath.Join(root, "ns", "*"))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, path := range left {
+			t.Errorf("%s is left", path)
+			if err := removeNamespace(path); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return root
 }
 
 func open(t *testing.T, o Options) *Network {
@@ -218,7 +237,7 @@ func TestOperatorsConfiguration(t *testing.T) {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n := open(t, Options{Root: t.TempDir(), Mode: Auto, ConfigPath: path, PluginDirs: dirs})
+	n := open(t, Options{Root: rootDir(t), Mode: Auto, ConfigPath: path, PluginDirs: dirs})
 	if n.Mode() != CNI {
 		t.Errorf("auto with a configuration became %s", n.Mode())
 	}
@@ -262,7 +281,7 @@ func TestOpenErrors(t *testing.T) {
 		{Options{Mode: CNI, ConfigPath: "/nowhere/cni.json"}, "/nowhere/cni.json"},
 		{Options{Mode: CNI, ConfigPath: bad}, "unexpected end"},
 	} {
-		c.o.Root = t.TempDir()
+		c.o.Root = rootDir(t)
 		if _, err := Open(t.Context(), c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v, want %q", c.o, err, c.want)
 		}
