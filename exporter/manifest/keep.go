@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
+	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/slipwaybuild/slipway/exporter"
 	"github.com/slipwaybuild/slipway/solver/layers"
@@ -117,10 +118,39 @@ func (m metered) Close() error {
 // open opens a layer as it came.
 func (a *Assembler) open(ctx context.Context, b layers.RemoteBlob, f layers.Fetcher) (io.ReadCloser, error) {
 	r, err := f.Fetch(ctx, b)
-	if errdefs.IsNotFound(err) {
+	if errdefs.IsNotFound(err) || b.Cached && err != nil && ctx.Err() == nil {
 		a.Layers.Lose(b)
 	}
+	if err == nil && b.Cached {
+		r = &judged{ReadCloser: r, ctx: ctx, hash: b.Descriptor.Digest.Algorithm().Digester(), want: b.Descriptor, lose: func() { a.Layers.Lose(b) }}
+	}
 	return cancellable(ctx, r, err)
+}
+
+// judged reads a cache's blob. One that breaks off or is another is lost.
+type judged struct {
+	io.ReadCloser
+	ctx  context.Context
+	hash digest.Digester
+	read int64
+	want ocispecs.Descriptor
+	lose func()
+}
+
+func (j *judged) Read(p []byte) (int, error) {
+	n, err := j.ReadCloser.Read(p)
+	_, _ = j.hash.Hash().Write(p[:n]) // a hash takes all
+	j.read += int64(n)
+	// Who knows the length may not read as far as the end.
+	if errors.Is(err, io.EOF) || j.read >= j.want.Size && n > 0 {
+		if got := j.hash.Digest(); got != j.want.Digest {
+			err = fmt.Errorf("a cache's blob is %s, not %s", got, j.want.Digest)
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) && j.ctx.Err() == nil {
+		j.lose()
+	}
+	return n, err
 }
 
 // kept is a layer in the form in which it came.

@@ -107,6 +107,10 @@ func (s *Store) bring(c *flight.Call, id ID) error {
 		if err == nil {
 			return nil
 		}
+		if b.Cached && ctx.Err() == nil && !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrClosed) && !errdefs.IsNotFound(err) {
+			s.log.Warn("a cache's blob cannot be had", "layer", b.DiffID, "blob", b.Descriptor.Digest, "at", b.Ref, "error", err)
+			err = fmt.Errorf("%w: %w: %w", err, ErrNotFound, errdefs.ErrNotFound)
+		}
 		errs = append(errs, err)
 		if ctx.Err() != nil || errors.Is(err, ErrNoSpace) {
 			break

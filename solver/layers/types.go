@@ -79,6 +79,9 @@ type RemoteBlob struct {
 	Description string `json:",omitempty"`
 	// CreatedAt is when the layer was made, where that is known: then one that is new here is as old as that.
 	CreatedAt time.Time `json:",omitzero"`
+	// Cached says that it is another machine's cache that has the bytes. What is wrong with a cache, or with how it is reached, fails no
+	// build: the layer is gone then, and made again.
+	Cached bool `json:",omitempty"`
 }
 
 // Fetcher brings remote blobs. It is passed in by whoever has the credentials to do so, and kept by no one.

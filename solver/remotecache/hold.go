@@ -133,7 +133,8 @@ func (im *Import) hold(ctx context.Context, b *book, e Entry, n int) (_ solver.R
 	for _, l := range o.Stack {
 		if l != NoLayer {
 			layer := b.Layers[l]
-			run = append(run, layers.RemoteBlob{Ref: im.place.Location(), Descriptor: layer.Descriptor, DiffID: layer.DiffID, Description: layer.Description, CreatedAt: layer.CreatedAt})
+			run = append(run, layers.RemoteBlob{Ref: im.place.Location(), Descriptor: layer.Descriptor, DiffID: layer.DiffID, Description: layer.Description,
+				CreatedAt: layer.CreatedAt, Cached: true})
 			continue
 		}
 		if err := flush(); err != nil {

@@ -18,6 +18,7 @@ var fetchCases = map[string]func(*Bench){
 	"wrong compressed digest":  wrongCompressed,
 	"wrong diffID":             wrongDiffID,
 	"corrupt":                  corrupt,
+	"a cache's fault":          cachesFault,
 	"truncated":                truncated,
 	"longer than said":         tooLong,
 	"resumed":                  resumed,
@@ -108,6 +109,24 @@ func wrongDiffID(b *Bench) {
 	var mismatch *layers.DigestMismatchError
 	if !errors.As(err, &mismatch) || mismatch.Got != diffID {
 		b.Errorf("got %v", err)
+	}
+}
+
+// cachesFault: what a cache gives wrong is gone.
+func cachesFault(b *Bench) {
+	data, diffID := someTar(b)
+	packed := gzipped(b, data)
+	f := newServer(packed)
+	f.data = bytes.Clone(packed)
+	f.data[len(packed)/2] ^= 0xff
+	r, err := b.S.AddRemote(b.Context(), layers.RemoteBlob{Ref: "example.com/cache", Descriptor: f.desc, DiffID: diffID, Cached: true})
+	r = b.Owned(r)
+	b.OK(err)
+	if err := b.fetchFails(r, f); !errors.Is(err, layers.ErrNotFound) {
+		b.Errorf("got %v", err)
+	}
+	if r.Lost() == nil {
+		b.Error("the layer is not lost")
 	}
 }
 
