@@ -4,12 +4,15 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/slipwaybuild/slipway/daemon/provenance"
 	"github.com/slipwaybuild/slipway/frontend"
+	"github.com/slipwaybuild/slipway/frontend/dockerfile"
+	"github.com/slipwaybuild/slipway/frontend/gateway"
 )
 
 // producers remember which requests gave which graphs, while the builds that made them run: a client may give what one frontend
@@ -112,10 +115,25 @@ func weight(r *provenance.Request) int {
 	return n
 }
 
+// replaced tells whether a named context takes the place of a source, on any platform.
+func replaced(opts map[string]string, source string) bool {
+	for k := range opts {
+		if name, ok := strings.CutPrefix(k, "context:"); ok && (name == source || strings.HasPrefix(name, source+"::")) {
+			return true
+		}
+	}
+	return false
+}
+
 // request is what provenance tells of a request. Inputs of which nothing is known are left out, and those of which there is too much to
 // tell.
 func (p *producers) request(name string, r frontend.Request) *provenance.Request {
 	out := &provenance.Request{Frontend: name, Args: maps.Clone(r.Opts)}
+	if name == gateway.Name && r.Opts["source"] == dockerfile.Name && !replaced(r.Opts, dockerfile.Name) {
+		// It is the same frontend by a longer way.
+		out.Frontend = dockerfile.Name
+		delete(out.Args, "source")
+	}
 	left := maxToldInputs
 	for _, name := range slices.Sorted(maps.Keys(r.Inputs)) {
 		by := p.find(r.Inputs[name])

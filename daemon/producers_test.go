@@ -110,3 +110,20 @@ func FuzzGrant(f *testing.F) {
 		}
 	})
 }
+
+func TestRequestOfTheBuiltInFrontend(t *testing.T) {
+	p := newProducers()
+	for _, c := range []struct {
+		opts map[string]string
+		want string
+	}{
+		{map[string]string{"source": "dockerfile.v0"}, "dockerfile.v0"},
+		{map[string]string{"source": "dockerfile.v0", "context:dockerfile.v0::linux/amd64": "docker-image://x"}, "gateway.v0"},
+		{map[string]string{"source": "docker/dockerfile:1"}, "gateway.v0"},
+	} {
+		got := p.request("gateway.v0", frontend.Request{Opts: c.opts})
+		if _, told := got.Args["source"]; got.Frontend != c.want || told != (c.want == "gateway.v0") || c.opts["source"] == "" {
+			t.Errorf("%v: %+v", c.opts, got)
+		}
+	}
+}
