@@ -133,7 +133,7 @@ func (p *pinned) remembered(ctx context.Context, key string) (*response, *layers
 }
 
 // ask sends the request, conditional on what is remembered, and tells whether that holds. Some servers answer a conditional GET
-// with everything, so a tag is asked for first.
+// with everything, so a tag is asked for first. Where a HEAD is not answered the GET has to be conditional.
 func (p *pinned) ask(ctx context.Context, env source.Env, last *response) (_ *http.Response, same bool, _ error) {
 	if last != nil && last.ETag != "" {
 		resp, err := p.send(ctx, env, http.MethodHead, last)
@@ -142,8 +142,10 @@ func (p *pinned) ask(ctx context.Context, env source.Env, last *response) (_ *ht
 		}
 		if err == nil {
 			_ = resp.Body.Close() // a HEAD has none
+			if resp.StatusCode < 300 {
+				last = nil // it has changed
+			}
 		}
-		last = nil
 	}
 	resp, err := p.send(ctx, env, http.MethodGet, last)
 	if err != nil {

@@ -221,6 +221,35 @@ func TestRevalidation(t *testing.T) {
 	}
 }
 
+// Links that are signed for GET answer no HEAD.
+func TestRevalidationWithoutHead(t *testing.T) {
+	t.Parallel()
+	var sent atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		switch {
+		case r.Method == http.MethodHead:
+			w.Header().Del("ETag")
+			w.WriteHeader(http.StatusForbidden)
+		case r.Header.Get("If-None-Match") == `"1"`:
+			w.WriteHeader(http.StatusNotModified)
+		default:
+			sent.Add(1)
+			_, _ = io.WriteString(w, "v1")
+		}
+	}))
+	defer srv.Close()
+	f := newFixture(t, nil)
+	for range 2 {
+		if g := f.mustGet(srv.URL+"/f", nil); g.body != "v1" {
+			t.Errorf("%+v", g)
+		}
+	}
+	if n := sent.Load(); n != 1 {
+		t.Errorf("sent %d times", n)
+	}
+}
+
 func TestChecksum(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
