@@ -60,6 +60,8 @@ type Options struct {
 
 // Engine is the whole of it. All methods are safe for concurrent use.
 type Engine struct {
+	beginning sync.RWMutex // held while a build begins, so that nothing is taken from under it meanwhile
+
 	log          *slog.Logger
 	tracer       opentracing.Tracer
 	userAgent    string

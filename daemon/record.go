@@ -67,7 +67,9 @@ func (e *Engine) remember(ctx context.Context, r Request, values *guard.Values) 
 			start.Trace = t
 		}
 	}
+	e.beginning.RLock()
 	b, err := e.history.Begin(start)
+	e.beginning.RUnlock()
 	if err != nil && start.Trace != nil {
 		_, _ = start.Trace.WriteTrace(io.Discard, nil)
 	}

@@ -12,9 +12,8 @@ func (e *Engine) Usage(ctx context.Context) ([]layers.Usage, error) { return e.l
 // Prune removes what nobody uses and o allows, telling removed of each. Content that no image needs any more, and records of
 // the cache that name what is gone, go too.
 func (e *Engine) Prune(ctx context.Context, o layers.PruneOptions, removed func(layers.Usage)) error {
-	if o.Everything() && e.Active() == 0 {
-		// Manifests and compressed layers that builds may want again are cache as well.
-		if err := e.images.Unkeep(ctx); err != nil {
+	if o.Everything() {
+		if err := e.unkeep(ctx); err != nil {
 			return err
 		}
 	}
@@ -25,4 +24,14 @@ func (e *Engine) Prune(ctx context.Context, o layers.PruneOptions, removed func(
 		return err
 	}
 	return e.cache.Sweep(ctx)
+}
+
+// unkeep ends what is kept for builds to come, manifests and compressed layers, unless one runs that may count on it.
+func (e *Engine) unkeep(ctx context.Context) error {
+	e.beginning.Lock()
+	defer e.beginning.Unlock()
+	if e.Active() > 0 {
+		return nil
+	}
+	return e.images.Unkeep(ctx)
 }
