@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// makeBundle makes a bundle of busybox that does nothing, on the network of the host as steps are.
+// makeBundle makes a bundle of busybox that does nothing, on the network of the host and behind the filter of system calls, as steps are.
 func makeBundle(runtime, dir string) error {
 	rootfs := filepath.Join(dir, "rootfs")
 	if err := os.MkdirAll(rootfs, 0o755); err != nil {
@@ -46,6 +47,9 @@ func makeBundle(runtime, dir string) error {
 	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
 	// sysfs may be mounted in a network namespace of one's own only.
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "sysfs" })
+	if s.Linux.Seccomp, err = seccomp.GetDefaultProfile(&s); err != nil {
+		return err
+	}
 	if content, err = json.Marshal(s); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ func (q request) buildctl(addr string) []string {
 	return args
 }
 
+// longest is how long a program may take: one that hangs ends the run.
+const longest = 15 * time.Minute
+
 // spent is what a client took.
 type spent struct {
 	wall, cpu time.Duration
@@ -62,6 +65,8 @@ func execute(ctx context.Context, stdin []byte, program string, args ...string) 
 
 // executeIn is execute in a working directory.
 func executeIn(ctx context.Context, dir string, stdin []byte, program string, args ...string) (spent, error) {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
 	if stdin != nil {
