@@ -159,7 +159,7 @@ RUN --mount=type=secret,id=s --mount=type=ssh cat /run/secrets/s > /secret; test
 			}
 			opt := client.SolveOpt{
 				Frontend:      "dockerfile.v0",
-				FrontendAttrs: map[string]string{"context:busybox": "local:busybox"},
+				FrontendAttrs: map[string]string{"context:busybox": "local:busybox", "build-arg:SLIPWAY_ALLOW_SECRET_LEAK": "s"},
 				LocalMounts:   map[string]fsutil.FS{"context": mount(t, dir), "dockerfile": mount(t, dir), "busybox": mount(t, busybox)},
 				Session:       []buildkitsession.Attachable{secretsprovider.FromMap(map[string][]byte{"s": []byte("hush " + door.name)}), ssh},
 				Exports: []client.ExportEntry{
