@@ -21,11 +21,11 @@ import (
 
 // badNetwork is a proxy before a daemon's socket, as a tunnel over a bad line would be.
 type badNetwork struct {
-	socket, daemon string
-	l              net.Listener
-	up             atomic.Bool
-	slow           atomic.Bool // delays what passes
-	cuts           atomic.Int64
+	network, socket, daemon string // socket and daemon are addresses
+	l                       net.Listener
+	up                      atomic.Bool
+	slow                    atomic.Bool // delays what passes
+	cuts                    atomic.Int64
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -34,10 +34,19 @@ type badNetwork struct {
 
 // behindBadNetwork puts a proxy before the daemon. Nothing is wrong with it until a test says so.
 func behindBadNetwork(t *testing.T, d *daemon) *badNetwork {
+	return startBadNetwork(t, &badNetwork{network: "unix", socket: filepath.Join(d.dir, "proxy.sock"), daemon: d.socket})
+}
+
+// behindBadTCP is behindBadNetwork for a daemon at a tcp address.
+func behindBadTCP(t *testing.T, addr string) *badNetwork {
+	return startBadNetwork(t, &badNetwork{network: "tcp", socket: "127.0.0.1:0", daemon: addr})
+}
+
+func startBadNetwork(t *testing.T, n *badNetwork) *badNetwork {
 	t.Helper()
-	n := &badNetwork{socket: filepath.Join(d.dir, "proxy.sock"), daemon: d.socket, conns: map[net.Conn]struct{}{}}
+	n.conns = map[net.Conn]struct{}{}
 	var err error
-	if n.l, err = net.Listen("unix", n.socket); err != nil {
+	if n.l, err = net.Listen(n.network, n.socket); err != nil {
 		t.Fatal(err)
 	}
 	n.up.Store(true)
@@ -56,7 +65,7 @@ func (n *badNetwork) serve() {
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("unix", n.daemon)
+		far, err := net.Dial(n.network, n.daemon)
 		if err != nil || !n.up.Load() {
 			_ = near.Close()
 			if err == nil {

@@ -20,7 +20,7 @@ type global struct {
 
 func (g *global) register(fs *pflag.FlagSet) {
 	g.flags = fs
-	fs.StringVar(&g.addr, "addr", address.Default(), "address of slipwayd, unix:///path (or $"+address.Env+")")
+	fs.StringVar(&g.addr, "addr", address.Default(), "address of slipwayd, "+address.Help+" (or $"+address.Env+")")
 	fs.StringVarP(&g.host, "host", "H", "", "build with Docker's daemon at this address: unix://, tcp:// or ssh:// (or $"+dockerhost.EnvHost+")")
 	fs.StringVar(&g.context, "context", "", "build with Docker's daemon of this docker context (or $"+dockerhost.EnvContext+")")
 }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/slipwaybuild/slipway/cmd/slipway/internal/certs"
 )
 
 // endpointName is the endpoint of a context that is Docker's API.
@@ -50,7 +52,7 @@ func readContext(store, name string) (*Endpoint, error) {
 	}
 	e.Origin = "context " + name
 	if e.secure {
-		if e.tls, err = loadTLS(dir, found.SkipTLSVerify); err != nil {
+		if e.tls, err = certs.Load(dir, found.SkipTLSVerify, protocol); err != nil {
 			return nil, fmt.Errorf("its TLS files: %w", err)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/slipwaybuild/slipway/cmd/slipway/internal/certs"
 )
 
 // Environment variables, as docker's.
@@ -71,7 +73,7 @@ func fromEnvironment(host, origin string) (*Endpoint, error) {
 			return nil, err
 		}
 	}
-	if e.tls, err = loadTLS(dir, os.Getenv(envTLSVerify) == ""); err != nil {
+	if e.tls, err = certs.Load(dir, os.Getenv(envTLSVerify) == "", protocol); err != nil {
 		return nil, fmt.Errorf("TLS for %s: %w", host, err)
 	}
 	return e, nil

@@ -3,11 +3,13 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -19,6 +21,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+// dialTime is how long a daemon's host may take to accept a connection.
+const dialTime = 30 * time.Second
+
 // maxMessage is the largest gRPC message either way, in bytes.
 const maxMessage = 16 << 20
 
@@ -28,8 +33,8 @@ type Daemon struct {
 	// Content is what builds left, by digest.
 	Content contentapi.ContentClient
 
-	socket string
-	conn   *grpc.ClientConn
+	at   address.Address
+	conn *grpc.ClientConn
 
 	mu    sync.Mutex
 	first net.Conn // open already, for whoever dials first; nil if there is none
@@ -38,13 +43,13 @@ type Daemon struct {
 
 // Connect reaches the daemon at addr. With start set, one is started in the background if none answers, said on notice.
 func Connect(ctx context.Context, addr string, start bool, notice io.Writer) (*Daemon, error) {
-	socket, err := address.Path(addr)
+	at, err := address.Parse(addr)
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{socket: socket}
-	if start {
-		d.first, err = ondemand.Connect(ctx, socket, notice)
+	d := &Daemon{at: at}
+	if start && at.Network == "unix" {
+		d.first, err = ondemand.Connect(ctx, at.Target, notice)
 	} else {
 		d.first, err = d.open(ctx)
 	}
@@ -61,7 +66,7 @@ func Connect(ctx context.Context, addr string, start bool, notice io.Writer) (*D
 		grpc.WithStreamInterceptor(grpcerrors.StreamClientInterceptor),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the daemon at %s: %w", socket, err)
+		return nil, fmt.Errorf("connect to the daemon at %s: %w", at.Target, err)
 	}
 	d.Control, d.Content = controlapi.NewControlClient(d.conn), contentapi.NewContentClient(d.conn)
 	return d, nil
@@ -94,8 +99,16 @@ func (d *Daemon) Dial(ctx context.Context) (net.Conn, error) {
 
 // open makes a connection.
 func (d *Daemon) open(ctx context.Context) (net.Conn, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", d.socket)
+	// What is noticed of a path that died is noticed above.
+	dialer := net.Dialer{Timeout: dialTime}
+	conn, err := dialer.DialContext(ctx, d.at.Network, d.at.Target)
+	if err == nil && d.at.TLS != nil {
+		secured := tls.Client(conn, d.at.TLS)
+		if err = secured.HandshakeContext(ctx); err != nil {
+			err = errors.Join(err, conn.Close())
+		}
+		conn = secured
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to the daemon: %w", err)
 	}

@@ -1,4 +1,5 @@
-package dockerhost
+// Package certs reads certificates as docker keeps them: a directory with ca.pem, cert.pem and key.pem.
+package certs
 
 import (
 	"crypto/tls"
@@ -10,11 +11,10 @@ import (
 	"path/filepath"
 )
 
-// loadTLS reads ca.pem, cert.pem and key.pem of a directory. Without an authority those of the system count; without both of the others
-// the client shows no certificate. With skip set the daemon's certificate is not checked.
-func loadTLS(dir string, skip bool) (*tls.Config, error) {
-	// The connection becomes a session by HTTP/1.1's upgrade, so nothing else may be agreed on.
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: skip}
+// Load reads a directory. Without an authority those of the system count; without both of the others the client shows no certificate. With skip set
+// the daemon's certificate is not checked. The connection will speak protocol.
+func Load(dir string, skip bool, protocol string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{protocol}, InsecureSkipVerify: skip}
 	ca, err := optional(filepath.Join(dir, "ca.pem"))
 	if err != nil {
 		return nil, err
