@@ -21,6 +21,7 @@ type item struct {
 	// Of a regular file that is not: its contents, if small, or where they come from.
 	data    []byte
 	content io.Reader
+	begin   *begin            // what was read of content before; may be nil
 	done    chan struct{}     // closed when content was used; nil without content
 	sum     [sha256.Size]byte // set by the time the layer is made
 }
@@ -43,8 +44,8 @@ type feed struct {
 // small is how large a file may be to be taken into memory. It is what the transfer holds in memory in any case.
 const small = 256 << 10
 
-// compare reads as long as everything is as in the previous layer, and tells whether that was all. What it read is yielded
-// again; nothing of it has contents to be read but the last.
+// compare reads as long as everything is as in the previous layer, contents that were transferred all the same included, and tells
+// whether that was all. What it read is yielded again; nothing of it has contents to be read but the last.
 func (f *feed) compare(ctx context.Context) (same bool, err error) {
 	want := f.run.prev.manifest.Entries
 	for i := 0; ; i++ {
@@ -57,8 +58,13 @@ func (f *feed) compare(ctx context.Context) (same bool, err error) {
 			return false, err
 		}
 		f.ahead = append(f.ahead, it)
-		if i >= len(want) || want[i].Path != it.Path || want[i].Meta != it.meta || it.hasContent() && it.same == nil {
+		if i >= len(want) || want[i].Path != it.Path || want[i].Meta != it.meta {
 			return false, nil
+		}
+		if it.hasContent() && it.same == nil {
+			if err := f.match(ctx, it, &want[i]); err != nil || it.same == nil {
+				return false, err
+			}
 		}
 	}
 }
@@ -87,6 +93,46 @@ func (f *feed) read(ctx context.Context) (*item, error) {
 		it.content, it.done = file.Content, make(chan struct{})
 	}
 	return it, nil
+}
+
+// match compares the contents of a file with those of the same name in the previous layer, k. If they are the same, the file is.
+func (f *feed) match(ctx context.Context, it *item, k *known) error {
+	if it.content == nil {
+		if it.sum == k.Sum {
+			it.same, it.data = k, nil
+		}
+		return nil
+	}
+	old, err := f.run.prev.tree.Open(ctx, it.Path)
+	if err != nil {
+		return nil // the layer is at fault; whoever makes the next one has the contents
+	}
+	defer func() { _ = old.Close() }() // it was read only
+	got, was := make([]byte, small), make([]byte, small)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(it.content, got)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%q: %w", it.Path, err)
+		}
+		if m, readErr := old.ReadAt(was[:n], at); m < n || readErr != nil && !errors.Is(readErr, io.EOF) || !bytes.Equal(got[:n], was[:n]) {
+			it.begin = &begin{same: at, then: got[:n]}
+			return nil
+		}
+		if at += int64(n); err != nil {
+			if at == it.Size {
+				it.same, it.content, it.done = k, nil, nil
+			} else {
+				it.begin = &begin{same: at}
+			}
+			return nil
+		}
+	}
+}
+
+// begin is what was read of a large file before it was seen to have changed.
+type begin struct {
+	same int64  // so many bytes are as in the previous layer
+	then []byte // and what came after them
 }
 
 // Next implements [fstree.Source].
@@ -130,6 +176,13 @@ func (f *feed) open(ctx context.Context, it *item) (io.ReadCloser, error) {
 			return nil, fmt.Errorf("copy from previous layer: %w", err)
 		}
 		return fstree.NewReader(c), nil
+	case it.begin != nil:
+		old, err := f.run.prev.tree.Open(ctx, it.Path)
+		if err != nil {
+			return nil, fmt.Errorf("copy from previous layer: %w", err)
+		}
+		all := io.MultiReader(io.NewSectionReader(old, 0, it.begin.same), bytes.NewReader(it.begin.then), it.content)
+		return &large{tee: newTee(all), it: it, old: old}, nil
 	case it.content != nil:
 		return &large{tee: newTee(it.content), it: it}, nil
 	}
@@ -141,27 +194,29 @@ func (f *feed) open(ctx context.Context, it *item) (io.ReadCloser, error) {
 // large reads a file that was not taken into memory.
 type large struct {
 	*tee
-	it *item
+	it  *item
+	old io.Closer // may be nil
 }
 
 func (l *large) Close() error {
 	l.it.sum = [sha256.Size]byte(l.h.Sum(nil))
-	l.it.content = nil
+	l.it.content, l.it.begin = nil, nil
 	close(l.it.done)
+	if l.old != nil {
+		return l.old.Close()
+	}
 	return nil
 }
 
-// summary gives the digest of what was packed and its manifest, and tells whether the client gave any hint. It is called when
-// the layer is made: then all sums are there.
-func (f *feed) summary() (*contentSum, []known, bool) {
-	sum, entries, hinted := newContentSum(), make([]known, 0, len(f.given)), false
+// summary gives the digest of what was packed and its manifest. It is called when the layer is made: then all sums are there.
+func (f *feed) summary() (*contentSum, []known) {
+	sum, entries := newContentSum(), make([]known, 0, len(f.given))
 	for _, it := range f.given {
 		if it.same != nil {
 			it.sum = it.same.Sum
 		}
 		sum.add(&it.Entry, it.sum)
 		entries = append(entries, known{Path: it.Path, Meta: it.meta, Hint: it.hint, Sum: it.sum})
-		hinted = hinted || it.hint != ""
 	}
-	return sum, entries, hinted
+	return sum, entries
 }

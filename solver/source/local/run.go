@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/slipwaybuild/slipway/session"
@@ -21,6 +22,7 @@ type run struct {
 	progress *transferred
 
 	memory string // where the manifest is kept; "" for nowhere
+	hints  bool   // the client is asked for change hints, and they are believed
 	prev   *previous
 }
 
@@ -48,8 +50,10 @@ func (p *previous) find(path string, meta [16]byte, hint string) *known {
 }
 
 func (r *run) do(ctx context.Context) (*synced, error) {
-	// Without a shared key nothing says that two sessions are of one client, and hints are good for one client only.
-	if r.s.known != nil && r.caller.SharedKey() != "" && r.q.differ == "" && !r.q.metadata {
+	// Without a shared key nothing says that two sessions are of one client, and hints are good for one client only. What was transferred
+	// last is then only what the next transfer is compared with.
+	if r.s.known != nil && r.q.differ == "" && !r.q.metadata {
+		r.hints = r.caller.SharedKey() != ""
 		r.memory = r.q.memory(r.caller.SharedKey())
 	}
 	if r.memory != "" {
@@ -73,6 +77,7 @@ func (r *run) do(ctx context.Context) (*synced, error) {
 			return nil, err
 		}
 		if same {
+			r.rehint(f)
 			return &synced{ref: r.prev.ref.Clone(), content: r.prev.manifest.Content}, nil
 		}
 	}
@@ -82,12 +87,12 @@ func (r *run) do(ctx context.Context) (*synced, error) {
 func (r *run) request() filesync.Request {
 	q := filesync.Request{
 		Dir: r.q.name, Include: r.q.include, Exclude: r.q.exclude, Follow: r.q.follow,
-		Hints: r.memory != "", Limits: r.s.o.Limits, Progress: r.progress.add,
+		Hints: r.hints, Limits: r.s.o.Limits, Progress: r.progress.add,
 	}
 	switch {
 	case r.q.metadata:
 		q.Want = func(st *types.Stat, _ string) bool { return r.q.excepted(st.Path) }
-	case r.prev != nil:
+	case r.prev != nil && r.hints:
 		q.Want = func(st *types.Stat, hint string) bool {
 			if hint == "" {
 				return true
@@ -134,15 +139,33 @@ func (r *run) pack(ctx context.Context, f *feed) (*synced, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, entries, hinted := f.summary()
+	sum, entries := f.summary()
 	v := &synced{ref: ref, content: sum.digest()}
-	if r.memory != "" && hinted {
-		m := &manifest{Layer: ref.IDs()[0], Content: v.content, Entries: entries}
-		if err := r.s.known.store(r.memory, m); err != nil {
-			r.s.o.Logger.Warn("remember local source", "error", err)
-		}
+	if r.memory != "" {
+		r.remember(&manifest{Layer: ref.IDs()[0], Content: v.content, Entries: entries})
 	}
 	return v, nil
+}
+
+func (r *run) remember(m *manifest) {
+	if err := r.s.known.store(r.memory, m); err != nil {
+		r.s.o.Logger.Warn("remember local source", "error", err)
+	}
+}
+
+// rehint remembers the hints of files that had others, or none because they were young, and turned out to be the same: next time they
+// need not be transferred.
+func (r *run) rehint(f *feed) {
+	m := *r.prev.manifest
+	m.Entries = slices.Clone(m.Entries)
+	changed := false
+	for i, it := range f.ahead {
+		changed = changed || m.Entries[i].Hint != it.hint
+		m.Entries[i].Hint = it.hint
+	}
+	if changed {
+		r.remember(&m)
+	}
 }
 
 func (r *run) importOptions() layers.ImportOptions {
