@@ -5,7 +5,8 @@
 //
 // A client that gives *change hints* (see package filesync) is not asked twice for a file that did not change: the *manifest* of
 // the layer made last of the same directory and patterns says which of its files can be copied from there, and when nothing
-// changed at all that layer is the answer and nothing is read. Files of any other client are always transferred.
+// changed at all that layer is the answer and nothing is read. Files of any other client are always transferred, and compared with that
+// layer as they come: it is the answer if all are the same, and what comes before the first that is not is copied from there.
 //
 // A client on this host may let the source look itself (see package samehost). Then nothing is copied when pinning: files are digested,
 // those that did not change since (by size, modification time, change time and inode) not even that, and the layer is *lent*: a view of the
