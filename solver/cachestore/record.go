@@ -146,7 +146,7 @@ func (s *Store) PutResults(_ context.Context, i solver.Identity, rec solver.Reco
 			continue
 		}
 		for _, l := range ref.Layers() {
-			stored[n].Layers = append(stored[n].Layers, storedLayer{ID: l.ID, Remote: l.Remote})
+			stored[n].Layers = append(stored[n].Layers, storedLayer{ID: lasting(l), Remote: l.Remote})
 		}
 	}
 	val, err := json.Marshal(stored)

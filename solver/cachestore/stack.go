@@ -16,9 +16,17 @@ type Stack struct {
 func NameStack(ref *layers.Ref) Stack {
 	var s Stack
 	for _, l := range ref.Layers() {
-		s.Layers = append(s.Layers, storedLayer{ID: l.ID, Remote: l.Remote})
+		s.Layers = append(s.Layers, storedLayer{ID: lasting(l), Remote: l.Remote})
 	}
 	return s
+}
+
+// lasting is by what to name a layer: one that is lent is gone soon, what it was packed into is not.
+func lasting(l layers.Info) layers.ID {
+	if l.Kind == layers.Lent && l.DiffID != "" {
+		return layers.ID(l.DiffID)
+	}
+	return l.ID
 }
 
 // Find takes hold of the layers of a stack, which the caller releases. Those that were evicted and once came from elsewhere are lazy

@@ -94,7 +94,8 @@ func (s *Store) solidify(ctx context.Context, id ID) error {
 			return err
 		}
 		if known == nil {
-			l.Derived, l.Created = true, dir.Created // images tell when it was made, not when it was packed
+			// What was lent is gone soon: results that it is part of name the blob, which is there for itself.
+			l.Derived, l.Created = dir.Kind != Lent, dir.Created // images tell when it was made, not when it was packed
 		}
 		s.save(l, true)
 	}

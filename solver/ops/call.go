@@ -65,6 +65,14 @@ func (f *Factory) fetchInputToRead(ctx context.Context, call solver.Call, i int,
 	return lost(i, f.fetchToRead(ctx, RefOf(r), sessions(call), call.Progress()))
 }
 
+// keepLent is for input i of an op whose result it is part of: the result is to last, and what is lent does not.
+func (f *Factory) keepLent(ctx context.Context, call solver.Call, i int, r solver.Result) error {
+	if !lazy(RefOf(r), layers.Lent) {
+		return nil
+	}
+	return f.fetchInput(ctx, call, i, r)
+}
+
 // lostLent says of files that changed in what was lent that the input is lost: another client's may be in order. Of several inputs
 // that are lent any will do, since all are looked at again in turn.
 func lostLent(inputs []solver.Result, err error) error {

@@ -61,7 +61,14 @@ func (o *fileOp) Run(ctx context.Context, call solver.Call, inputs []solver.Resu
 	m := guard.Join(witnessed(call)...)
 	results := make([]solver.Result, len(o.outputs))
 	for out, k := range o.outputs {
-		ref, err := r.pack(ctx, r.states[k], inputs)
+		var ref *layers.Ref
+		var err error
+		if root := r.states[k].root; root != noIndex {
+			err = o.f.keepLent(ctx, call, root, inputs[root])
+		}
+		if err == nil {
+			ref, err = r.pack(ctx, r.states[k], inputs)
+		}
 		if err == nil {
 			results[out] = NewResult(ref)
 			err = o.f.guardLayer(ctx, ref, m, guarded{leaks: o.leaks, step: o.name, progress: call.Progress()})

@@ -40,9 +40,12 @@ func (m *mergeOp) Key(context.Context, solver.Call) (solver.Parts, error) {
 
 func (m *mergeOp) Selector(int) solver.Selector { return nil }
 
-func (m *mergeOp) Run(_ context.Context, _ solver.Call, inputs []solver.Result) ([]solver.Result, error) {
+func (m *mergeOp) Run(ctx context.Context, call solver.Call, inputs []solver.Result) ([]solver.Result, error) {
 	var refs []*layers.Ref
 	for _, i := range m.inputs {
+		if err := m.f.keepLent(ctx, call, i, inputs[i]); err != nil {
+			return nil, err
+		}
 		if ref := RefOf(inputs[i]); ref != nil {
 			refs = append(refs, ref)
 		}
