@@ -66,7 +66,7 @@ type treeWriter struct {
 
 	// What follows is the walk's.
 	stack   []*outDir // of directories down to the one walked in; [0] is the root
-	current *batch     // not given away yet
+	current *batch    // not given away yet
 	dirs    []*types.Stat
 	links   []*types.Stat
 	kept    map[string]struct{} // with deletion: paths in directories that were there before

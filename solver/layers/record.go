@@ -57,8 +57,8 @@ type layer struct {
 	gone    bool     // no longer in the index
 	// odd are the directories that may need mending, once they are known.
 	odd    *oddities
-	lent   fstree.Tree  // of a Lent layer
-	end    func() error // of a Lent layer, until it was called
+	lent   fstree.Tree       // of a Lent layer
+	end    func() error      // of a Lent layer, until it was called
 	chains map[string]*chain // mended stacks that this layer is part of, by their keys
 }
 

@@ -241,12 +241,14 @@ func TestWhatChangesAfterwardsIsNeverMixed(t *testing.T) {
 			_, err = f.WriteAt([]byte("other"), 100)
 			return errors.Join(err, f.Close())
 		},
-		"longer":   func(p string) error { return os.Truncate(p, size+1) },
-		"shorter":  func(p string) error { return os.Truncate(p, 10) },
-		"gone":     os.Remove,
-		"a link":   func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
-		"a fifo":   func(p string) error { return errors.Join(os.Remove(p), mkfifo(p)) },
-		"replaced": func(p string) error { return errors.Join(os.WriteFile(p+"2", make([]byte, size), 0o644), os.Rename(p+"2", p)) },
+		"longer":  func(p string) error { return os.Truncate(p, size+1) },
+		"shorter": func(p string) error { return os.Truncate(p, 10) },
+		"gone":    os.Remove,
+		"a link":  func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
+		"a fifo":  func(p string) error { return errors.Join(os.Remove(p), mkfifo(p)) },
+		"replaced": func(p string) error {
+			return errors.Join(os.WriteFile(p+"2", make([]byte, size), 0o644), os.Rename(p+"2", p))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

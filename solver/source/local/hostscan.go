@@ -194,4 +194,3 @@ func pread(fd int, b []byte, off int64) (n int, err error) {
 	}
 	return n, nil
 }
-
