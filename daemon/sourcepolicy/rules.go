@@ -21,6 +21,8 @@ var (
 const (
 	// maxUpdates is how often rules may replace one source.
 	maxUpdates = 20
+	// maxIdentifier is how long a source may become by them, and what they make it from, in bytes: a rule may double what it is given.
+	maxIdentifier = 8 << 10
 	// maxRules bounds a policy: each source is tried against each rule.
 	maxRules = 10_000
 	// version is the only one there is; clients may leave it out.
@@ -75,6 +77,9 @@ func compile(p *spb.Policy) ([]rule, error) {
 		if r.Action == spb.PolicyAction_CONVERT && r.Updates == nil {
 			return nil, fmt.Errorf("rule %d: missing destination for convert rule", i)
 		}
+		if n := len(r.Updates.GetIdentifier()); n > maxIdentifier {
+			return nil, fmt.Errorf("rule %d: destination of %d bytes, the limit is %d", i, n, maxIdentifier)
+		}
 		match, err := newSelector(r.Selector)
 		if err != nil {
 			return nil, fmt.Errorf("rule %d: %w", i, err)
@@ -113,8 +118,8 @@ func (r *Rules) once(op *pb.SourceOp) (updated bool, err error) {
 				continue
 			}
 			if rule.action == spb.PolicyAction_CONVERT {
-				if rule.update(op) {
-					return true, nil
+				if updated, err := rule.update(op); updated || err != nil {
+					return updated, err
 				}
 				continue
 			}
@@ -128,9 +133,12 @@ func (r *Rules) once(op *pb.SourceOp) (updated bool, err error) {
 }
 
 // update replaces a source, and says whether that made a difference.
-func (r rule) update(op *pb.SourceOp) bool {
+func (r rule) update(op *pb.SourceOp) (bool, error) {
 	updated := false
 	if r.updates.Identifier != "" {
+		if len(op.Identifier) > maxIdentifier {
+			return false, fmt.Errorf("source of %d bytes, the limit is %d: %w", len(op.Identifier), maxIdentifier, ErrTooManyUpdates)
+		}
 		if id := r.match.expand(op.Identifier, r.updates.Identifier); id != "" && id != op.Identifier {
 			op.Identifier, updated = id, true
 		}
@@ -144,5 +152,5 @@ func (r rule) update(op *pb.SourceOp) bool {
 		}
 		op.Attrs[k], updated = v, true
 	}
-	return updated
+	return updated, nil
 }

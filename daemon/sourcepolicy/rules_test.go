@@ -119,6 +119,22 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// A rule that doubles what it is given must not fill the memory.
+func TestUpdatesThatGrow(t *testing.T) {
+	t.Parallel()
+	rules, err := Compile(policy(convert(wild, "*", "${1}${1}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := &pb.SourceOp{Identifier: "docker-image://docker.io/library/busybox:latest"}
+	if err := rules.Apply(op); !errors.Is(err, ErrTooManyUpdates) || !strings.Contains(err.Error(), "the limit is") {
+		t.Errorf("got %v", err)
+	}
+	if len(op.Identifier) > 2*maxIdentifier {
+		t.Errorf("it grew to %d bytes", len(op.Identifier))
+	}
+}
+
 func TestPoliciesThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -137,6 +153,7 @@ func TestPoliciesThatMakeNoSense(t *testing.T) {
 		"bad expression":    {policy(rule1(0, regex, "(")), "missing closing"},
 		"bad wildcard":      {policy(rule1(0, wild, "**")), "wildcard"},
 		"no destination":    {policy(rule1(spb.PolicyAction_CONVERT, wild, "*")), "missing destination"},
+		"long destination":  {policy(convert(wild, "*", strings.Repeat("x", maxIdentifier+1))), "the limit is"},
 		"too many rules":    {&spb.Policy{Rules: make([]*spb.Rule, maxRules+1)}, "the limit is"},
 	} {
 		_, err := Compile(c.policy)
@@ -176,6 +193,7 @@ func FuzzRules(f *testing.F) {
 		policy(deny("docker-image://*"), allow("*")),
 		policy(convert(regex, "(a)|b", "$1c", "k", "v"), rule1(spb.PolicyAction_DENY, exact, "c", &spb.AttrConstraint{Key: "k", Value: "v", Condition: spb.AttrMatch_MATCHES})),
 		policy(convert(wild, "*://*", "${2}://${1}")),
+		policy(convert(wild, "*://*", "${0}://${1}")),
 	} {
 		dt, err := proto.Marshal(p)
 		if err != nil {
