@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -110,7 +111,7 @@ func plainCause(err error) error {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return errors.New("no such host")
+		return fmt.Errorf("dial tcp: lookup %s: no such host", dns.Name) // people look for these words, and not for the name server's
 	case errors.As(err, &op) && op.Op == "dial" && op.Timeout():
 		return errTimeout
 	}
