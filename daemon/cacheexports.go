@@ -8,7 +8,6 @@ import (
 	"maps"
 	"strconv"
 	"strings"
-	"sync"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/slipwaybuild/slipway/exporter/compression"
@@ -131,19 +130,12 @@ func (c cacheExports) split() (now, later []cacheExport) {
 
 // exportCaches writes all caches at once and returns what clients are told.
 func (b *build) exportCaches(ctx context.Context, list []cacheExport, out made) (map[string]string, error) {
-	var mu sync.Mutex
-	answer := map[string]string{}
+	answers := make([]map[string]string, len(list))
 	eg, egCtx := errgroup.WithContext(ctx)
-	for _, x := range list {
+	for i, x := range list {
 		eg.Go(func() error {
-			err := b.step(egCtx, x.title, func(ctx context.Context, p progress.Writer) error {
-				told, err := b.exportCache(ctx, x, out, p)
-				mu.Lock()
-				defer mu.Unlock()
-				maps.Copy(answer, told)
-				for k, v := range told {
-					answer[numbered(k, x.number)] = v
-				}
+			err := b.step(egCtx, x.title, func(ctx context.Context, p progress.Writer) (err error) {
+				answers[i], err = b.exportCache(ctx, x, out, p)
 				return err
 			})
 			if err != nil && x.ignoreError && ctx.Err() == nil {
@@ -153,7 +145,15 @@ func (b *build) exportCaches(ctx context.Context, list []cacheExport, out made) 
 			return exportError(x.title, err)
 		})
 	}
-	return answer, eg.Wait()
+	err := eg.Wait()
+	merged := map[string]string{}
+	for i, told := range answers {
+		maps.Copy(merged, told)
+		for k, v := range told {
+			merged[numbered(k, list[i].number)] = v
+		}
+	}
+	return merged, err
 }
 
 // numbered is the key of one of several exports: "cache.0.manifest".

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"sync"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -104,12 +103,11 @@ func platformValue(md map[string][]byte, key, platform string) []byte {
 // export writes all outputs at once. The answers are merged as BuildKit's clients expect; where there are several, each is
 // also there under "exporter.<n>.".
 func (b *build) export(ctx context.Context, exporters []exporter.Exporter, in exporter.Input) (map[string]string, error) {
-	var mu sync.Mutex
-	merged := map[string]string{}
+	answers := make([]map[string]string, len(exporters))
 	eg, egCtx := errgroup.WithContext(ctx)
 	for i, x := range exporters {
 		if answer, ok := b.delivered.answer(i); ok {
-			merge(merged, answer, i, len(exporters))
+			answers[i] = answer
 			continue
 		}
 		eg.Go(func() error {
@@ -119,15 +117,17 @@ func (b *build) export(ctx context.Context, exporters []exporter.Exporter, in ex
 					b.recordResult(ctx, i, answer)
 					b.delivered.done(i, answer)
 				}
-				mu.Lock()
-				defer mu.Unlock()
-				merge(merged, answer, i, len(exporters))
+				answers[i] = answer
 				return err
 			}))
 		})
 	}
 	if err := eg.Wait(); err != nil {
 		return nil, err
+	}
+	merged := map[string]string{}
+	for i, answer := range answers {
+		merge(merged, answer, i, len(exporters)) // in their order: where two say the same, the last counts
 	}
 	for k, v := range in.Metadata {
 		if strings.HasPrefix(k, "frontend.") {
