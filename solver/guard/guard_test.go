@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,11 +202,29 @@ func TestMaskerAtEverySplit(t *testing.T) {
 	}
 }
 
+// locked is output that a clock may add to.
+type locked struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *locked) add(b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, b...)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}
+
 func TestMaskerLetsPromptsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := values("a", "Password-is-this")
-		var out bytes.Buffer
-		w := NewMasker(v.Matcher, func(b []byte) { out.Write(b) })
+		var out locked
+		w := NewMasker(v.Matcher, out.add)
 		_, _ = w.Write([]byte("Give me a Pass"))
 		if out.String() != "Give me a " {
 			t.Errorf("at once: %q", out.String())
