@@ -1,6 +1,7 @@
 package filesync
 
 import (
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -24,4 +25,12 @@ func hintOf(st *syscall.Stat_t, now time.Time) string {
 	b = append(b, ':')
 	b = strconv.AppendInt(b, ctime.UnixNano(), 16)
 	return string(b)
+}
+
+// changed returns the time of a file's last change, of its contents or of what is said of it.
+func changed(fi os.FileInfo) time.Time {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(st.Ctim.Unix())
+	}
+	return fi.ModTime()
 }

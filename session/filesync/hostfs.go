@@ -42,13 +42,16 @@ func newHostFS(root string) (*hostFS, error) {
 	return &hostFS{root: real}, nil
 }
 
-// Open opens a regular file without following a symlink that took its place.
+// Open opens a regular file without following a symlink that took its place. Reading fails if the file is changed meanwhile.
 func (h *hostFS) Open(p string) (io.ReadCloser, error) {
 	f, err := os.OpenFile(filepath.Join(h.root, p), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) { // now a link or a socket
 		return nil, &os.PathError{Op: "open", Path: p, Err: gofs.ErrNotExist} // what was listed is not there any more
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	return steady(f)
 }
 
 type inode struct{ dev, ino uint64 }

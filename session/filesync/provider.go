@@ -91,6 +91,7 @@ func (p *provider) DiffCopy(stream filesync.FileSync_DiffCopyServer) error {
 	if n, err := strconv.Atoi(first(md, keyInline)); err == nil && n > 0 {
 		s.inline = min(int64(n), dataSize)
 	}
+	s.exact = s.inline > 0 || first(md, keyHints) != ""
 	start := time.Now()
 	err = s.run(stream.Context())
 	p.o.Logger.Debug("directory sent", "dir", name, "duration", time.Since(start), "error", err)

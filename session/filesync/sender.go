@@ -38,6 +38,8 @@ type sender struct {
 	src Tree
 	// inline is the size up to which contents go with the STAT; 0 for never.
 	inline int64
+	// exact says that the receiver takes no more of a large file than was announced.
+	exact bool
 	// progress is told the bytes of contents sent; may be nil. Called from several goroutines.
 	progress func(n int64)
 
@@ -45,7 +47,7 @@ type sender struct {
 	stream peerStream
 
 	mu    sync.Mutex // guards the rest
-	files map[uint32]string
+	files map[uint32]job
 	jobs  []job
 	more  sync.Cond
 	ended bool
@@ -54,10 +56,11 @@ type sender struct {
 type job struct {
 	id   uint32
 	path string
+	size int64 // as it was announced
 }
 
 func newSender(src Tree, stream peerStream) *sender {
-	s := &sender{src: src, stream: stream, files: map[uint32]string{}}
+	s := &sender{src: src, stream: stream, files: map[uint32]job{}}
 	s.more.L = &s.mu
 	return s
 }
@@ -144,12 +147,12 @@ func (s *sender) receive() error {
 func (s *sender) enqueue(id uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path, ok := s.files[id]
+	j, ok := s.files[id]
 	if !ok {
 		return &ProtocolError{Reason: fmt.Sprintf("request for entry %d, which is no file to be asked for", id)}
 	}
 	delete(s.files, id)
-	s.jobs = append(s.jobs, job{id, path})
+	s.jobs = append(s.jobs, j)
 	s.more.Signal()
 	return nil
 }
@@ -181,35 +184,60 @@ func (s *sender) work(ctx context.Context) error {
 	}
 }
 
+// steadyTries is how often a file is read that changes meanwhile, before the transfer fails.
+const steadyTries = 5
+
 // sendFile sends the contents of one file. One that has vanished is sent empty: the protocol knows no other way to say so
-// without failing the whole transfer, and the receiver knows the size that was announced.
+// without failing the whole transfer, and the receiver knows the size that was announced. What was sent cannot be taken back, so a file
+// that changes is read again only if it fits into buf.
 func (s *sender) sendFile(ctx context.Context, j job, buf []byte) error {
+	for try := 1; ; try++ {
+		sent, err := s.trySendFile(ctx, j, buf)
+		switch {
+		case errors.Is(err, errChanging) && sent == 0 && try < steadyTries && ctx.Err() == nil:
+			continue
+		case errors.Is(err, errChanging):
+			return s.fail(fmt.Errorf("%s: %w", j.path, err))
+		}
+		return err
+	}
+}
+
+// trySendFile is sendFile once. Of errors to read, all but errChanging were told to the receiver.
+func (s *sender) trySendFile(ctx context.Context, j job, buf []byte) (sent int64, err error) {
 	f, err := s.src.Open(ctx, j.path)
 	if isGone(err) {
-		return s.send(&types.Packet{Type: types.PACKET_DATA, ID: j.id})
+		return 0, s.send(&types.Packet{Type: types.PACKET_DATA, ID: j.id})
 	}
 	if err != nil {
-		return s.fail(err)
+		return 0, s.fail(err)
 	}
 	defer func() { _ = f.Close() }() // opened for reading
 	for {
 		n, err := io.ReadFull(f, buf)
+		if errors.Is(err, errChanging) {
+			return sent, err
+		}
 		if n > 0 {
-			if err := s.send(&types.Packet{Type: types.PACKET_DATA, ID: j.id, Data: buf[:n]}); err != nil {
-				return err
+			if s.exact && j.size > wholeSize && sent+int64(n) > j.size {
+				return sent, errChanging
 			}
+			if err := s.send(&types.Packet{Type: types.PACKET_DATA, ID: j.id, Data: buf[:n]}); err != nil {
+				return sent, err
+			}
+			sent += int64(n)
 			if s.progress != nil {
 				s.progress(int64(n))
 			}
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return s.send(&types.Packet{Type: types.PACKET_DATA, ID: j.id})
+			return sent, s.send(&types.Packet{Type: types.PACKET_DATA, ID: j.id})
 		}
 		if err != nil {
-			return s.fail(fmt.Errorf("read %s: %w", j.path, err))
+			return sent, s.fail(fmt.Errorf("read %s: %w", j.path, err))
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return sent, context.Cause(ctx)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func (s *sender) emit(ctx context.Context, items <-chan *item) error {
 		}
 		if hasContent(it.stat) {
 			s.mu.Lock()
-			s.files[id] = it.stat.Path
+			s.files[id] = job{id, it.stat.Path, it.stat.Size}
 			s.mu.Unlock()
 		}
 		id++
