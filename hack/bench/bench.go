@@ -31,7 +31,7 @@ func newBench(ctx context.Context, o options) (b *bench, err error) {
 	if b.sides, err = regexp.Compile(o.sides); err != nil {
 		return nil, fmt.Errorf("-sides: %w", err)
 	}
-	for _, program := range []string{o.runtime, "busybox", "docker-registry", "cp", "tar", "sha256sum"} {
+	for _, program := range []string{o.runtime, "busybox", "docker-registry", "findmnt", "cp", "tar", "sha256sum"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func (b *bench) discard(ctx context.Context, dir string) error {
 	if err := unix.Statfs(b.dir, &fs); err != nil {
 		return err
 	}
-	if free := int64(fs.Bavail) * fs.Bsize; free > 20<<30 {
+	if free := int64(fs.Bavail) * fs.Bsize; free > 12<<30 {
 		return nil
 	}
 	fmt.Fprintln(os.Stderr, "the disk is getting full: deleting, then waiting a minute, since files are made slower just after that")

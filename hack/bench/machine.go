@@ -43,7 +43,7 @@ func thisMachine(dir, ociRuntime string) (machine, error) {
 		return machine{}, err
 	}
 	m.MemoryGB = int((s.Totalram*uint64(s.Unit) + 1<<29) >> 30)
-	kind, err := exec.Command("stat", "-f", "-c", "%T", dir).Output()
+	kind, err := exec.Command("findmnt", "--noheadings", "--output", "FSTYPE", "--target", dir).Output()
 	if err != nil {
 		return machine{}, fmt.Errorf("kind of the file system of %s: %w", dir, err)
 	}
