@@ -5,6 +5,7 @@
 //	go run ./hack/bench -list               # what there is to measure
 //	go run ./hack/bench -run 'runs|stages'  # some of it; the other rows stay as they were
 //	go run ./hack/bench -scale 0.1 -n 1 -out /tmp/x   # a quick look, written elsewhere
+//	go run ./hack/bench -render             # write the page anew from what was measured
 //
 // Every workload has daemons of its own with empty roots, one for each pair of a daemon and a client (a side). Both use the same OCI runtime and the
 // network of the host. Repetitions are interleaved: each side once, then the floor once, then all again; what is told are medians. The

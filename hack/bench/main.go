@@ -22,7 +22,7 @@ func main() {
 }
 
 type options struct {
-	list          bool
+	list, render  bool
 	run           string
 	n             int
 	scale         float64
@@ -35,6 +35,7 @@ type options struct {
 func command(ctx context.Context) (err error) {
 	var o options
 	flag.BoolVar(&o.list, "list", false, "list the workloads and measure nothing")
+	flag.BoolVar(&o.render, "render", false, "write the page and the picture anew from performance.json and measure nothing")
 	flag.StringVar(&o.run, "run", "", "measure the workloads that this expression matches")
 	flag.IntVar(&o.n, "n", 5, "repetitions; workloads that move gigabytes take at most 3")
 	flag.Float64Var(&o.scale, "scale", 1, "factor for numbers and sizes of files")
@@ -55,6 +56,14 @@ func command(ctx context.Context) (err error) {
 		}
 		return nil
 	}
+	path := filepath.Join(o.out, "performance.json")
+	if o.render {
+		results, err := readResults(path)
+		if err != nil {
+			return err
+		}
+		return results.write(o.out)
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("both daemons need root")
 	}
@@ -63,7 +72,7 @@ func command(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	results, err := readResults(filepath.Join(o.out, "performance.json"))
+	results, err := readResults(path)
 	if err != nil {
 		return err
 	}
