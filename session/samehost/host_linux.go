@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"golang.org/x/sys/unix"
 )
 
@@ -216,6 +218,18 @@ func (a *arrival) check() error {
 	return nil
 }
 
+// belongs makes sure that who passed the descriptor is who opened the session, where that is known.
+func (a *arrival) belongs(c session.Caller) error {
+	o, ok := c.(session.Owned)
+	if !ok || o.Owner() == peer.Unknown {
+		return nil
+	}
+	if got := peer.Identity("unix:" + strconv.FormatUint(uint64(a.from.uid), 10)); got != o.Owner() {
+		return fmt.Errorf("passed by %q, and the session is of %q", got, o.Owner())
+	}
+	return nil
+}
+
 // take finds who waits for a nonce. Each is good once.
 func (h *Host) take(n nonce) chan<- arrival {
 	h.mu.Lock()
@@ -242,6 +256,9 @@ func (h *Host) ask(ctx context.Context, c session.Caller, a ask) (_ *arrival, an
 	defer late.Stop()
 	select {
 	case got := <-waiting:
+		if err := got.belongs(c); err != nil {
+			return nil, nil, errors.Join(unavailable(err), got.close())
+		}
 		return &got, done, nil
 	case err = <-done:
 	case <-late.C:
@@ -252,6 +269,9 @@ func (h *Host) ask(ctx context.Context, c session.Caller, a ask) (_ *arrival, an
 	if h.take(n) == nil {
 		// It was taken: the arrival is there, or will be in a moment.
 		got := <-waiting
+		if err == nil {
+			err = got.belongs(c)
+		}
 		if err == nil {
 			done <- nil
 			return &got, done, nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/session/peer"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -24,27 +26,27 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// peer is a session whose client answers as a test wants.
-type peer struct {
+// caller is a session whose client answers as a test wants.
+type caller struct {
 	conn *grpc.ClientConn
 	done chan struct{}
 }
 
-func (p *peer) ID() string             { return "test" }
-func (p *peer) Name() string           { return "" }
-func (p *peer) SharedKey() string      { return "" }
-func (p *peer) Conn() *grpc.ClientConn { return p.conn }
-func (p *peer) Done() <-chan struct{}  { return p.done }
-func (p *peer) Supports(string) bool   { return true }
+func (p *caller) ID() string             { return "test" }
+func (p *caller) Name() string           { return "" }
+func (p *caller) SharedKey() string      { return "" }
+func (p *caller) Conn() *grpc.ClientConn { return p.conn }
+func (p *caller) Done() <-chan struct{}  { return p.done }
+func (p *caller) Supports(string) bool   { return true }
 
-var _ session.Caller = (*peer)(nil)
+var _ session.Caller = (*caller)(nil)
 
 type answering func(context.Context, ask) error
 
 func (f answering) pass(ctx context.Context, a ask) error { return f(ctx, a) }
 
 // hostAndPeer serves a host on a socket and a client that answers with f.
-func hostAndPeer(t *testing.T, f answering) (*Host, *peer, string) {
+func hostAndPeer(t *testing.T, f answering) (*Host, *caller, string) {
 	t.Helper()
 	h, err := NewHost(nil)
 	if err != nil {
@@ -69,7 +71,7 @@ func hostAndPeer(t *testing.T, f answering) (*Host, *peer, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cc.Close(); g.Stop(); _ = srv.Close() })
-	return h, &peer{conn: cc, done: make(chan struct{})}, path
+	return h, &caller{conn: cc, done: make(chan struct{})}, path
 }
 
 // bring does by hand what a client does. It returns the daemon's answer, 0 for none.
@@ -390,6 +392,40 @@ func TestDaemonReadsAsItsClient(t *testing.T) {
 	for line := range strings.Lines(string(status)) {
 		if strings.HasPrefix(line, "Uid:") && strings.Contains(line, "1234") {
 			t.Errorf("the process is shown as %s", line)
+		}
+	}
+}
+
+// owned is a session of somebody.
+type owned struct {
+	*caller
+	owner peer.Identity
+}
+
+func (o owned) Owner() peer.Identity { return o.owner }
+
+// Who passes a descriptor must be who opened the session.
+func TestSessionOfSomebodyElse(t *testing.T) {
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	var path string
+	h, p, path := hostAndPeer(t, func(_ context.Context, a ask) error {
+		bring(t, path, message(a.Nonce, kindDir), int(dir.Fd()))
+		return nil
+	})
+	us := peer.Identity("unix:" + strconv.Itoa(os.Geteuid()))
+	for owner, good := range map[peer.Identity]bool{us: true, "unix:4242": false, "tls:CN=ann": false, peer.Unknown: true} {
+		d, err := h.OpenDir(t.Context(), owned{p, owner}, "context")
+		if good != (err == nil) || !good && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%q: %v", owner, err)
+		}
+		if err == nil {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
