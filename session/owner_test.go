@@ -34,8 +34,15 @@ func open(t *testing.T, m *session.Manager, owner peer.Identity, id string) {
 		_ = s.Close()
 		<-done
 	})
-	if _, err := m.GroupOf(owner).Get(t.Context(), id); err != nil {
-		t.Fatal(err)
+	// The manager of a test may wait for less time than a loaded machine needs.
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		_, err := m.GroupOf(owner).Get(t.Context(), id)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 
