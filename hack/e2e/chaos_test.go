@@ -234,12 +234,18 @@ COPY sent /sent
 		return fmt.Errorf("%w\n%s", err, said)
 	}
 	got, err := os.ReadFile(filepath.Join(out, "sent"))
-	if err != nil || !bytes.Equal(got, sent) {
-		return fmt.Errorf("the file came back as %d bytes, %v\n%s", len(got), err, said)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, said)
+	}
+	if !bytes.Equal(got, sent) {
+		return fmt.Errorf("the file came back as %d bytes\n%s", len(got), said)
 	}
 	made, err := os.ReadFile(filepath.Join(out, "made"))
-	if err != nil || strings.TrimSpace(string(made)) != strconv.Itoa(i) {
-		return fmt.Errorf("the step made %q, %v\n%s", made, err, said)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, said)
+	}
+	if strings.TrimSpace(string(made)) != strconv.Itoa(i) {
+		return fmt.Errorf("the step made %q\n%s", made, said)
 	}
 	for line := 1; line < 10; line++ {
 		if strings.Count(said, fmt.Sprintf(" line %d\n", line)) != 1 {

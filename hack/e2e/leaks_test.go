@@ -47,10 +47,7 @@ func shapesOf(value string) []string {
 
 // tracesIn lists what of the secrets is in a text.
 func tracesIn(text []byte) (found []string) {
-	list := shapesOf(theSecret)
-	for _, l := range strings.Split(theKey, "\n")[1:4] {
-		list = append(list, l)
-	}
+	list := append(shapesOf(theSecret), strings.Split(theKey, "\n")[1:4]...)
 	list = append(list, shapesOf(theKey)[1:5]...)
 	for _, s := range list {
 		if bytes.Contains(text, []byte(s)) {

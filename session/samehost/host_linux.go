@@ -297,7 +297,7 @@ func (h *Host) askDir(ctx context.Context, c session.Caller, a ask, k kind) (*ar
 	if err != nil {
 		return nil, err
 	}
-	<-answered // an error after the descriptor was passed changes nothing
+	<-answered //nolint:errcheck // an error after the descriptor was passed changes nothing
 	_ = got.conn.Close()
 	if got.kind != k {
 		err := fmt.Errorf("%w: the client passed something else", ErrUnavailable)

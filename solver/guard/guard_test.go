@@ -272,7 +272,7 @@ func TestMaskError(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	other := errors.New("other")
-	if m.MaskError(other) != other || m.MaskError(nil) != nil || (*Matcher)(nil).MaskError(other) != other {
+	if m.MaskError(other) != other || m.MaskError(nil) != nil || (*Matcher)(nil).MaskError(other) != other { //nolint:errorlint // the very same
 		t.Error("an error without a value is changed")
 	}
 }

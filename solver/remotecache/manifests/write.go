@@ -81,9 +81,7 @@ func (f Form) write(c *remotecache.Cache) (config, root blob, err error) {
 	for i, l := range c.Layers {
 		list[i] = f.descriptor(l)
 	}
-	for _, d := range c.Chunks() {
-		list = append(list, d)
-	}
+	list = append(list, c.Chunks()...)
 	versioned := specs.Versioned{SchemaVersion: 2}
 	var doc any
 	mediaType := ocispecs.MediaTypeImageManifest
