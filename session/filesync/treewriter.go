@@ -224,7 +224,7 @@ func (w *treeWriter) mknod(name string, st *types.Stat) error {
 	if mode != unix.S_IFIFO {
 		dev = int(unix.Mkdev(uint32(st.Devmajor), uint32(st.Devminor)))
 	}
-	err = unix.Mknodat(int(dir.Fd()), path.Base(name), mode|0o600, dev)
+	err = mknodAt(int(dir.Fd()), path.Base(name), mode|0o600, dev)
 	if errors.Is(err, unix.EPERM) && mode != unix.S_IFIFO {
 		return fmt.Errorf("make device: %w (only root can)", err)
 	}
