@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,19 +120,19 @@ func TestConfigIsSearched(t *testing.T) {
 func TestLessonsAreAskedOnceAndWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l lessons
-		asked := 0
+		var asked atomic.Int32
 		begun := time.Now()
 		slow := func() {
-			asked++
+			asked.Add(1)
 			time.Sleep(10 * time.Second)
 		}
 		wait(t.Context(), learnFirst, []<-chan struct{}{l.ask("a", slow), l.ask("a", slow)})
-		if took := time.Since(begun); asked != 1 || took != learnFirst {
-			t.Errorf("asked %d times, waited %s", asked, took)
+		if took := time.Since(begun); asked.Load() != 1 || took != learnFirst {
+			t.Errorf("asked %d times, waited %s", asked.Load(), took)
 		}
 		wait(t.Context(), learnLast, []<-chan struct{}{l.ask("a", slow)})
-		if took := time.Since(begun); asked != 1 || took != 10*time.Second {
-			t.Errorf("asked %d times, waited %s", asked, took)
+		if took := time.Since(begun); asked.Load() != 1 || took != 10*time.Second {
+			t.Errorf("asked %d times, waited %s", asked.Load(), took)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

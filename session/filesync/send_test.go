@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/slipwaybuild/slipway/solver/layers/fsstat"
 	"io"
 	"io/fs"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	bkfilesync "github.com/moby/buildkit/session/filesync"
 	"github.com/slipwaybuild/slipway/session"
+	"github.com/slipwaybuild/slipway/solver/layers/fsstat"
 	"github.com/slipwaybuild/slipway/solver/layers/fstree"
 	"github.com/tonistiigi/fsutil"
 )

@@ -38,7 +38,7 @@ func TestLayerHoldsWhatTheStepDid(t *testing.T) {
 		{"a file", "echo x >/opt/new", []string{"opt/", "opt/new"}},
 		{"a deletion", "rm /opt/full/a", []string{"opt/", "opt/full/", "-opt/full/a"}},
 		{"a deleted directory", "rm -r /opt/full", []string{"opt/", "-opt/full"}},
-		{"a directory made anew", "rm -r /opt/full && mkdir /opt/full && echo x >/opt/full/c", []string{"opt/", "opt/full/", "opt/full/c"}},
+		{"a directory made anew", "rm -r /opt/full && mkdir /opt/full && echo x >/opt/full/c", []string{"opt/", "opt/full/", "-opt/full/a", "-opt/full/b", "opt/full/c"}},
 		{"a mode", "chmod 711 /opt/empty", []string{"opt/", "opt/empty/"}},
 		{"a file in /etc", "echo x >/etc/motd", []string{"etc/", "etc/motd"}},
 		{"a symlink", "ln -s /nowhere /l", []string{"l"}},

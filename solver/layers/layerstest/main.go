@@ -18,26 +18,26 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	if after := openFiles(); code == 0 && after > before {
-		fmt.Fprintf(os.Stderr, "%d file descriptors are left\n", after-before)
+	if after := openFiles(); code == 0 && len(after) > len(before) {
+		fmt.Fprintf(os.Stderr, "%d file descriptors are left; open before: %q, after: %q\n", len(after)-len(before), before, after)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-func openFiles() int {
+// openFiles names what is open.
+func openFiles() (targets []string) {
 	const dir = "/proc/self/fd"
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		return 0
+		return nil
 	}
-	n := 0
 	for _, name := range names {
 		target, err := os.Readlink(filepath.Join(dir, name.Name()))
 		// The runtime opens some of its own when it first needs them.
 		if err == nil && !strings.HasPrefix(target, "anon_inode:[event") {
-			n++
+			targets = append(targets, target)
 		}
 	}
-	return n
+	return targets
 }
